@@ -1,0 +1,34 @@
+# `make run` and `make test` are the two commands a newcomer needs; `make help` lists all.
+PYTHON ?= python3
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run test exact check format lock model clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+# An environment is made again when its lock changes. `dependencies/environment.py` says in one
+# sentence what to do when this machine's Python cannot make it.
+.venv/%/.stamp: dependencies/%.txt dependencies/environment.py
+	@$(PYTHON) dependencies/environment.py $*
+
+run: .venv/gateway/.stamp .venv/model/.stamp ## serve the clothing model on this machine
+	@.venv/gateway/bin/python run.py
+
+test: .venv/gateway/.stamp .venv/model/.stamp .venv/test/.stamp ## every test that needs neither Docker nor root
+	@.venv/test/bin/python -m pytest tests/unit tests/integration
+
+exact: .venv/test/.stamp ## compare 500 generated pictures with Keras, bit for bit
+	@.venv/test/bin/python -m pytest tests/unit/gateway/test_images_exact.py --exact
+
+check: .venv/test/.stamp ## ruff and mypy
+	@.venv/test/bin/ruff check . && .venv/test/bin/ruff format --check . && .venv/test/bin/mypy
+
+format: .venv/test/.stamp ## let ruff rewrite what it can
+	@.venv/test/bin/ruff check --fix . ; .venv/test/bin/ruff format .
+
+lock: .venv/test/.stamp ## derive the hashed locks from the Pipfile
+	@.venv/test/bin/python dependencies/lock.py
+
+clean: ## remove the environments and everything that was made
+	rm -rf .venv build

@@ -1,0 +1,1 @@
+"""The room both doors share: contract, pictures, fetching, scores. Knows no web framework."""

@@ -1,0 +1,1 @@
+"""From a URL that a stranger wrote to bytes, without reaching what it should not."""

@@ -1,0 +1,263 @@
+"""Every setting, read once from the environment and checked before anything starts.
+
+A field's environment variable is its name in capitals. `docs/settings.md` is held to this file by a
+test. To read the settings is `Settings.from_environment(os.environ)`.
+"""
+
+import dataclasses
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.cpu import available_cpus
+
+MIB = 1024 * 1024
+
+
+class InvalidSetting(Exception):
+    """A setting's value is wrong; the message is one line that names it and says what is right."""
+
+
+def text(value: str) -> str:
+    """The value as it is, without the white space around it; empty is refused."""
+    if not value.strip():
+        raise ValueError("is empty")
+    return value.strip()
+
+
+def boolean(value: str) -> bool:
+    """true, false, 1 or 0, and nothing else."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if value not in words:
+        raise ValueError("must be true, false, 1 or 0")
+    return words[value]
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from low to high."""
+
+    def parse(value: str) -> int:
+        if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """A parser of seconds from low to high, fractions allowed."""
+
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def names(value: str) -> tuple[str, ...]:
+    """A comma-separated list without repeats or empty places; an empty value is no names."""
+    if not value.strip():
+        return ()
+    items = tuple(item.strip() for item in value.split(","))
+    if "" in items or len(set(items)) != len(items):
+        raise ValueError("must be a comma-separated list without empty or repeated entries")
+    return items
+
+
+def model_names(value: str) -> tuple[str, ...]:
+    """Names of models: at least one, without `/` and `:`, which TensorFlow Serving refuses."""
+    items = names(value)
+    if not items or any("/" in item or ":" in item for item in items):
+        raise ValueError("must be a comma-separated list of model names without / and :")
+    return items
+
+
+def address(value: str) -> tuple[str, int]:
+    """A host and a port, `host:port`; an IPv6 address stands in square brackets."""
+    host, colon, port = value.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not host or (":" in host and not bracketed):
+        raise ValueError("must be host:port, an IPv6 address in square brackets")
+    return (host[1:-1] if bracketed else host), integer(1, 65535)(port)
+
+
+def ports(value: str) -> frozenset[int]:
+    """A comma-separated list of TCP ports."""
+    parsed = frozenset(integer(1, 65535)(item) for item in names(value))
+    if not parsed:
+        raise ValueError("must name at least one port")
+    return parsed
+
+
+def files_by_model(value: str) -> Mapping[str, Path]:
+    """A comma-separated list of model=path pairs, each path that of a readable file."""
+    pairs: dict[str, Path] = {}
+    for item in names(value):
+        model, equals, path = item.partition("=")
+        if not (model and equals and path) or model in pairs:
+            raise ValueError("must be a comma-separated list of model=/path/to/contract.json")
+        if not Path(path).is_file():
+            raise ValueError(f"names a file that does not exist: {path}")
+        pairs[model] = Path(path)
+    return pairs
+
+
+@dataclass(frozen=True)
+class AllowedNetwork:
+    """Addresses that pictures may come from although they are not public; port None is any allowed port."""
+
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    port: int | None
+
+
+def networks(value: str) -> tuple[AllowedNetwork, ...]:
+    """A comma-separated list of networks, each with an optional port: 10.0.0.0/8, [fd00::/8]:9000."""
+    return tuple(_network(item) for item in names(value))
+
+
+def _network(item: str) -> AllowedNetwork:
+    port: int | None = None
+    network = item
+    if item.startswith("["):
+        network, bracket, rest = item[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError("must hold networks such as 10.0.0.0/8 or [fd00::/8]:9000")
+        if rest:
+            port = integer(1, 65535)(rest[1:])
+    elif item.count(":") == 1:
+        network, _, digits = item.partition(":")
+        port = integer(1, 65535)(digits)
+    try:
+        return AllowedNetwork(ipaddress.ip_network(network), port)
+    except ValueError as error:
+        raise ValueError(f"must hold networks such as 10.0.0.0/8: {error}") from error
+
+
+def setting(default: str, parse: Callable[[str], Any], sentence: str) -> Any:
+    """A field: its default as it would be written in the environment, its parser, its sentence."""
+    metadata = {"default": default, "parse": parse, "sentence": sentence}
+    return dataclasses.field(metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the gateway can be told. Sizes are in bytes, times in seconds."""
+
+    tf_serving_host: tuple[str, int] = setting(
+        "localhost:8500", address, "Where TensorFlow Serving's gRPC port answers, as host:port."
+    )
+    models: tuple[str, ...] = setting(
+        "clothing-model",
+        model_names,
+        "The models that callers may use, comma-separated; the first answers when none is named.",
+    )
+    contract_files: Mapping[str, Path] = setting(
+        "",
+        files_by_model,
+        "Contracts of models that carry none, as model=/path/contract.json, comma-separated.",
+    )
+    bind: tuple[str, int] = setting(
+        "127.0.0.1:9696", address, "Where the gateway listens, as host:port."
+    )
+    metrics_bind: tuple[str, int] = setting(
+        "127.0.0.1:9697", address, "Where /metrics listens, as host:port."
+    )
+    workers: int = setting(
+        "0", integer(0, 256), "Worker processes; 0 is one per CPU that the cgroup's quota gives."
+    )
+    threads: int = setting(
+        "0", integer(0, 256), "Threads in each worker that run whole requests; 0 is 8."
+    )
+    max_in_flight: int = setting(
+        "0",
+        integer(0, 100_000),
+        "Requests in each worker, running or waiting, before more are refused; 0 is 4 per thread.",
+    )
+    max_connections: int = setting(
+        "1000", integer(1, 100_000), "Open connections of callers in each worker."
+    )
+    request_timeout: float = setting(
+        "20", seconds(0.1, 600), "Time for a whole request, from its first byte to its answer."
+    )
+    head_timeout: float = setting(
+        "5", seconds(0.1, 600), "Time for a caller to send a request's head."
+    )
+    body_timeout: float = setting(
+        "10", seconds(0.1, 600), "Time for a caller to send a request's body."
+    )
+    keep_alive: float = setting(
+        "75", seconds(0, 3600), "Time that an idle connection stays open; above the proxy's own."
+    )
+    drain_timeout: float = setting(
+        "25", seconds(0, 3600), "Time for requests in flight to end once the gateway is stopped."
+    )
+    max_json_bytes: int = setting(
+        str(64 * 1024), integer(1024, 1024 * MIB), "Size of a JSON body without a picture in it."
+    )
+    max_image_bytes: int = setting(
+        str(10 * MIB), integer(1024, 1024 * MIB), "Size of one picture as a file, fetched or sent."
+    )
+    max_image_pixels: int = setting(
+        "25000000", integer(1, 2**31 - 1), "Pixels of one picture, width times height."
+    )
+    max_images: int = setting("16", integer(1, 1000), "Pictures in one request.")
+    decode_memory: int = setting(
+        str(512 * MIB),
+        integer(16 * MIB, 1024**5),
+        "Memory for decoding pictures, shared by all workers; who gets none waits.",
+    )
+    fetch_timeout: float = setting(
+        "10", seconds(0.1, 600), "Time to fetch one picture, its redirects included."
+    )
+    fetch_threads: int = setting(
+        "16", integer(1, 1000), "Pictures that each worker fetches at once for lists of URLs."
+    )
+    allowed_networks: tuple[AllowedNetwork, ...] = setting(
+        "",
+        networks,
+        "Networks beside the public ones that pictures may come from: 10.0.0.0/8, 10.0.0.5/32:9000.",
+    )
+    allowed_ports: frozenset[int] = setting(
+        "80,443", ports, "Ports that pictures may come from, comma-separated."
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        "", names, "Host names that callers may address the gateway by; empty is any."
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        "*", names, "Origins of web pages that may call the gateway; * is any, empty is none."
+    )
+    max_model_retries: int = setting(
+        "2", integer(0, 10), "Times that a call to an unreachable TensorFlow Serving is repeated."
+    )
+    model_watch_interval: float = setting(
+        "1", seconds(0.05, 3600), "Time between looks at the models' state."
+    )
+    log_level: str = setting("info", text, "How much is logged: debug, info, warning or error.")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read every setting.
+
+        Raises:
+            InvalidSetting: a value is wrong; nothing has been started.
+        """
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            variable = field.name.upper()
+            written = environment.get(variable, field.metadata["default"])
+            try:
+                values[field.name] = field.metadata["parse"](written)
+            except ValueError as error:
+                raise InvalidSetting(f"{variable}={written!r} {error}") from error
+        values["workers"] = values["workers"] or available_cpus()
+        values["threads"] = values["threads"] or 8
+        values["max_in_flight"] = values["max_in_flight"] or 4 * values["threads"]
+        return cls(**values)

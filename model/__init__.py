@@ -1,0 +1,1 @@
+"""The models themselves: made, exported, inspected and served."""
