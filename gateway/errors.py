@@ -117,7 +117,7 @@ class ModelUnavailable(GatewayError):
 
 
 class ContractMismatch(GatewayError):
-    """A model's contract does not fit its signature, or versions with other contracts keep changing."""
+    """A contract does not fit its signature, or versions with other contracts keep changing."""
 
     kind, slug, title = Kind.UNAVAILABLE, "contract-mismatch", "The model's contract does not fit"
 

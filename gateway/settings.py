@@ -112,14 +112,14 @@ def files_by_model(value: str) -> Mapping[str, Path]:
 
 @dataclass(frozen=True)
 class AllowedNetwork:
-    """Addresses that pictures may come from although they are not public; port None is any allowed port."""
+    """Addresses that pictures may come from though not public; port None is any allowed port."""
 
     network: ipaddress.IPv4Network | ipaddress.IPv6Network
     port: int | None
 
 
 def networks(value: str) -> tuple[AllowedNetwork, ...]:
-    """A comma-separated list of networks, each with an optional port: 10.0.0.0/8, [fd00::/8]:9000."""
+    """A comma-separated list of networks, each with an optional port: [fd00::/8]:9000."""
     return tuple(_network(item) for item in names(value))
 
 
@@ -223,7 +223,7 @@ class Settings:
     allowed_networks: tuple[AllowedNetwork, ...] = setting(
         "",
         networks,
-        "Networks beside the public ones that pictures may come from: 10.0.0.0/8, 10.0.0.5/32:9000.",
+        "Networks beside the public that pictures may come from, as 10.0.0.0/8 or 10.0.0.5/32:9000.",
     )
     allowed_ports: frozenset[int] = setting(
         "80,443", ports, "Ports that pictures may come from, comma-separated."

@@ -1,0 +1,1 @@
+"""HTTP in, scores out: one module per group of routes."""

@@ -15,7 +15,7 @@ Scaling = Literal["tf", "caffe", "torch", "none"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the tensor. Defaults equal Keras's `load_img` and `preprocess_input`."""
+    """How a picture becomes the tensor; defaults equal Keras's load_img and preprocess_input."""
 
     height: int
     width: int
