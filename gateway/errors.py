@@ -92,6 +92,12 @@ class ImageTooLarge(GatewayError):
     kind, slug, title = Kind.REFUSED, "image-too-large", "The picture is too large"
 
 
+class CallerGone(GatewayError):
+    """The caller hung up; nobody hears this, and no work is left to be done for it."""
+
+    kind, slug, title = Kind.INVALID, "caller-gone", "The caller hung up"
+
+
 class ModelNotFound(GatewayError):
     """The gateway or TensorFlow Serving has no such model, version or label."""
 
