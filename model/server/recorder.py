@@ -1,0 +1,33 @@
+"""What the server counts and times, as calls; `metrics.Metrics` is the real one."""
+
+from typing import Protocol
+
+
+class Recorder(Protocol):
+    """Takes what happened. Times are in seconds; `status` is a code's name, such as `OK`."""
+
+    def count_request(self, model: str, status: str) -> None:
+        """A front answered a Predict, Classify or Regress (request_count)."""
+
+    def observe_request_latency(
+        self, model: str, api: str, entrypoint: str, seconds: float
+    ) -> None:
+        """A front answered one with success: `Predict`/`GRPC`, `predict`/`REST`."""
+
+    def observe_runtime_latency(self, model: str, api: str, seconds: float) -> None:
+        """The session ran for one request (runtime `TF1`)."""
+
+    def observe_example_count(self, model: str, examples: int) -> None:
+        """A Classify, Regress or MultiInference request carried so many examples."""
+
+    def observe_warmup(self, model_path: str, status: str, seconds: float, records: int) -> None:
+        """A version's warm-up ended after this many records."""
+
+    def observe_load(self, model_path: str, status: str, seconds: float) -> None:
+        """A try to load a SavedModel ended: `success` or `fail`."""
+
+    def observe_queuing(self, thread_pool: str, seconds: float) -> None:
+        """A task waited this long in a batching queue."""
+
+    def observe_batch(self, input_size: int, processed_size: int) -> None:
+        """A batch ran: `input_size` examples, padded up to `processed_size`."""
