@@ -1,0 +1,157 @@
+"""A contract on the model's side: read, checked against the schema and against a signature.
+
+The gateway reads contracts with code of its own; tests hold both to `contract.schema.json`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+SCHEMA = Path(__file__).parent / "contract.schema.json"
+
+Document = Mapping[str, Any]
+
+
+class UnfitContract(Exception):
+    """A contract breaks the schema or does not fit the model; the message says both sides."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a signature: its name, dtype (DT_FLOAT, …) and shape.
+
+    Sizes that are not known are -1; an unknown rank is None.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and outputs of one signature."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def read_contract(text: str) -> Document:
+    """The contract that the text holds.
+
+    Raises:
+        UnfitContract: the text is not JSON or breaks the schema.
+    """
+    try:
+        document = json.loads(text)
+        jsonschema.validate(document, json.loads(SCHEMA.read_text()))
+    except json.JSONDecodeError as error:
+        raise UnfitContract(f"the contract is not JSON: {error}") from error
+    except jsonschema.ValidationError as error:
+        where = "".join(f"[{part!r}]" for part in error.absolute_path) or "the contract"
+        raise UnfitContract(f"{where}: {error.message}") from error
+    return dict(document)
+
+
+def contract_text(document: Document) -> str:
+    """The text that travels with the model."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def input_of(document: Document, signature: Signature) -> Tensor:
+    """The input that takes the picture.
+
+    Raises:
+        UnfitContract: the signature has another input, or several.
+    """
+    if len(signature.inputs) != 1:
+        raise UnfitContract(
+            f"the signature {signature.name!r} has {_names(signature.inputs)} as inputs,"
+            " and a picture fills exactly one: export a signature with one input"
+        )
+    tensor = signature.inputs[0]
+    if document.get("input", tensor.name) != tensor.name:
+        raise UnfitContract(
+            f"the contract names the input {document['input']!r}, and the signature"
+            f" {signature.name!r} has {tensor.name!r}"
+        )
+    return tensor
+
+
+def output_of(document: Document, signature: Signature) -> Tensor:
+    """The output that holds the scores.
+
+    Raises:
+        UnfitContract: the signature lacks it, or has several and the contract names none.
+    """
+    by_name = {tensor.name: tensor for tensor in signature.outputs}
+    if "output" in document:
+        if document["output"] not in by_name:
+            raise UnfitContract(
+                f"the contract names the output {document['output']!r}, and the signature"
+                f" {signature.name!r} has {_names(signature.outputs)}"
+            )
+        return by_name[document["output"]]
+    if len(signature.outputs) != 1:
+        raise UnfitContract(
+            f"the signature {signature.name!r} has the outputs {_names(signature.outputs)}:"
+            ' say in the contract which holds the scores ("output")'
+        )
+    return signature.outputs[0]
+
+
+def check_fit(document: Document, signature: Signature) -> None:
+    """Check labels against outputs and the picture's size against the input.
+
+    Raises:
+        UnfitContract: they do not fit; the message names both sides.
+    """
+    picture = input_of(document, signature)
+    preprocessing = document["preprocessing"]
+    channels = 1 if preprocessing.get("color_mode") == "grayscale" else 3
+    made = (-1, preprocessing["height"], preprocessing["width"], channels)
+    if picture.shape is not None and not _fits(made, picture.shape):
+        raise UnfitContract(
+            f"the contract makes pictures of shape {_shape(made)}, and the input"
+            f" {picture.name!r} takes {_shape(picture.shape)}"
+        )
+    if picture.dtype not in ("DT_FLOAT", "DT_HALF", "DT_UINT8"):
+        raise UnfitContract(
+            f"the input {picture.name!r} takes {picture.dtype}, and pictures are sent as"
+            " DT_FLOAT, DT_HALF or DT_UINT8"
+        )
+    scores = output_of(document, signature)
+    check_scores(document, scores.name, scores.shape)
+
+
+def check_scores(document: Document, name: str, shape: tuple[int, ...] | None) -> None:
+    """Check the number of labels against an output's shape.
+
+    Raises:
+        UnfitContract: they differ.
+    """
+    labels = len(document["labels"])
+    if shape is not None and not _fits((-1, labels), shape):
+        raise UnfitContract(
+            f"the contract has {labels} labels, and the output {name!r} has the shape"
+            f" {_shape(shape)}: it must be [-1, {labels}]"
+        )
+
+
+def _fits(made: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(made) == len(wanted) and all(
+        there in (-1, here) or here == -1 for here, there in zip(made, wanted, strict=True)
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "[" + ", ".join(str(size) for size in shape) + "]"
+
+
+def _names(tensors: tuple[Tensor, ...]) -> str:
+    return ", ".join(repr(tensor.name) for tensor in tensors) or "none"
