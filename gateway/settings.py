@@ -89,6 +89,13 @@ def address(value: str) -> tuple[str, int]:
     return (host[1:-1] if bracketed else host), integer(1, 65535)(port)
 
 
+def listening_address(value: str) -> tuple[str, int]:
+    """An address to listen on: port 0 is any that is free."""
+    if value.endswith(":0"):
+        return address(value[:-1] + "1")[0], 0
+    return address(value)
+
+
 def ports(value: str) -> frozenset[int]:
     """A comma-separated list of TCP ports."""
     parsed = frozenset(integer(1, 65535)(item) for item in names(value))
@@ -165,10 +172,10 @@ class Settings:
         "Contracts of models that carry none, as model=/path/contract.json, comma-separated.",
     )
     bind: tuple[str, int] = setting(
-        "127.0.0.1:9696", address, "Where the gateway listens, as host:port."
+        "127.0.0.1:9696", listening_address, "Where the gateway listens, as host:port."
     )
     metrics_bind: tuple[str, int] = setting(
-        "127.0.0.1:9697", address, "Where /metrics listens, as host:port."
+        "127.0.0.1:9697", listening_address, "Where /metrics listens, as host:port."
     )
     workers: int = setting(
         "0", integer(0, 256), "Worker processes; 0 is one per CPU that the cgroup's quota gives."
@@ -193,6 +200,9 @@ class Settings:
     body_timeout: float = setting(
         "10", seconds(0.1, 600), "Time for a caller to send a request's body."
     )
+    answer_timeout: float = setting(
+        "10", seconds(0.1, 600), "Time for a caller to read its answer."
+    )
     keep_alive: float = setting(
         "75", seconds(0, 3600), "Time that an idle connection stays open; above the proxy's own."
     )
@@ -207,6 +217,11 @@ class Settings:
     )
     max_image_pixels: int = setting(
         "25000000", integer(1, 2**31 - 1), "Pixels of one picture, width times height."
+    )
+    upload_memory: int = setting(
+        str(256 * MIB),
+        integer(MIB, 1024**5),
+        "Memory in each worker for bodies being read or waiting; beyond it they are refused.",
     )
     max_images: int = setting("16", integer(1, 1000), "Pictures in one request.")
     decode_memory: int = setting(
