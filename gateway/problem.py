@@ -24,6 +24,9 @@ STATUS_OF_KIND = {
 }
 """The HTTP door's one table from an error's kind to its status."""
 
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+"""RFC 9110's names where Python's differ from one version to the next."""
+
 RETRY_AFTER_SECONDS = 1
 """Sent with every 503 whose error knows nothing better."""
 
@@ -68,7 +71,7 @@ def problem_of_status(
     status: int, detail: str, request_id: str, instance: str = "", **extra: Any
 ) -> dict[str, Any]:
     """A problem that HTTP itself names (404, 405, 408, 431, …): slug and title are its phrase."""
-    phrase = HTTPStatus(status).phrase
+    phrase = _PHRASES.get(status) or HTTPStatus(status).phrase
     slug = phrase.lower().replace(" ", "-").replace("'", "")
     return problem(status, slug, phrase, detail, request_id, instance, **extra)
 

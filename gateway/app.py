@@ -1,0 +1,136 @@
+"""The application: which parts there are, which routes, and what every failure answers.
+
+A worker calls `assemble`, the one place that chooses the real parts, after it was forked.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from gateway.errors import GatewayError, InternalError, Kind
+from gateway.metrics import Metrics
+from gateway.model_client.client import ModelClient
+from gateway.problem import INTERNAL_DETAIL
+from gateway.routes import calls
+from gateway.routes.operations import operations_routes
+from gateway.routes.predict import predict_routes
+from gateway.scoring import images
+from gateway.scoring.budget import DecodeBudget
+from gateway.scoring.contracts import ContractStore
+from gateway.scoring.fetch import Fetcher
+from gateway.scoring.parts import Decode, Fetch, Model
+from gateway.scoring.score import Scorer
+from gateway.scoring.watch import ModelWatcher
+from gateway.settings import Settings
+
+logger = logging.getLogger("tensorgate.app")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes call, made once in each worker."""
+
+    contracts: ContractStore
+    scorer: Scorer
+    watcher: ModelWatcher
+    metrics: Metrics
+
+    def start(self) -> None:
+        """Begin to watch the models; called after the fork."""
+        self.watcher.start()
+
+    def stop(self) -> None:
+        """Let the background threads end; nothing is waited for."""
+        self.watcher.stop()
+        self.scorer.close()
+
+
+def assemble(settings: Settings, metrics: Metrics, budget: DecodeBudget | None = None) -> Parts:
+    """The real parts: TensorFlow Serving's client, the fetcher, the decoder.
+
+    Args:
+        settings: where the model server is, limits and times.
+        metrics: this worker's.
+        budget: memory for decoding, made before the fork and shared by all workers.
+    """
+    model = ModelClient(
+        settings.tf_serving_host,
+        max_retries=settings.max_model_retries,
+        on_retry=lambda _reason: metrics.retries.inc(),
+    )
+    limits = images.ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    decode = partial(images.decode, limits=limits, budget=budget)
+    return join_parts(settings, metrics, model, Fetcher(settings).fetch, decode)
+
+
+def join_parts(
+    settings: Settings, metrics: Metrics, model: Model, fetch: Fetch, decode: Decode
+) -> Parts:
+    """The parts that stand on a model client, a fetcher and a decoder, whichever these are."""
+    contracts = ContractStore(model, settings.contract_files)
+    scorer = Scorer(
+        model,
+        contracts,
+        fetch,
+        decode,
+        fetch_timeout=settings.fetch_timeout,
+        fetch_threads=settings.fetch_threads,
+    )
+    watcher = ModelWatcher(
+        settings.models,
+        model,
+        contracts,
+        scorer.probe,
+        interval=settings.model_watch_interval,
+        probe_timeout=settings.request_timeout,
+    )
+    return Parts(contracts, scorer, watcher, metrics)
+
+
+def create_app(settings: Settings, parts: Parts) -> Flask:
+    """The WSGI application: every route, and one answer for every failure."""
+    app = Flask("tensorgate", static_folder=None)
+    app.url_map.merge_slashes = False
+    app.register_blueprint(predict_routes(settings, parts.scorer, parts.metrics))
+    app.register_blueprint(operations_routes(parts.watcher, parts.contracts))
+    app.register_error_handler(GatewayError, _answer_error)
+    app.register_error_handler(NotFound, partial(_answer_not_found, app))
+    app.register_error_handler(MethodNotAllowed, _answer_method_not_allowed)
+    app.register_error_handler(HTTPException, calls.response_of_http_error)
+    app.register_error_handler(Exception, _answer_unexpected)
+    app.after_request(_name_request)
+    return app
+
+
+def _answer_error(error: GatewayError) -> Response:
+    if error.log_detail or error.kind is Kind.INTERNAL:
+        fields = {"request_id": calls.request_id(), "error": error.slug}
+        logger.warning(
+            "%s %s", error.message, error.log_detail, extra={"fields": fields}, exc_info=error
+        )
+    return calls.response_of_error(error)
+
+
+def _answer_not_found(app: Flask, _error: NotFound) -> Response:
+    routes = ", ".join(sorted({rule.rule for rule in app.url_map.iter_rules()}))
+    return calls.response_of_http_error(NotFound(f"There is nothing at this path; try {routes}."))
+
+
+def _answer_method_not_allowed(error: MethodNotAllowed) -> Response:
+    methods = ", ".join(sorted(error.valid_methods or ()))
+    description = f"This path does not take this method; it takes {methods}."
+    return calls.response_of_http_error(MethodNotAllowed(error.valid_methods, description))
+
+
+def _answer_unexpected(error: Exception) -> Response:
+    fields = {"request_id": calls.request_id()}
+    logger.error("unexpected failure", extra={"fields": fields}, exc_info=error)
+    return calls.response_of_error(InternalError(INTERNAL_DETAIL))
+
+
+def _name_request(response: Response) -> Response:
+    response.headers["X-Request-ID"] = calls.request_id()
+    return response

@@ -1,0 +1,263 @@
+"""Pictures in, scores out: fetch, decode, call the model, and no answer under two contracts.
+
+The tensor is made under the contract of the version believed to serve. The version that answered
+is compared with it: where their contracts differ, the tensor is made again under the right one and
+the call repeated naming that version. A server may also refuse a tensor that was made for another
+version: then it is asked which version serves now. All of it inside the request's deadline.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.deadline import Deadline
+from gateway.errors import (
+    ContractMismatch,
+    GatewayError,
+    ModelFailed,
+    ModelNotFound,
+    ModelRejectedInput,
+    OriginTimeout,
+)
+from gateway.model_client.client import ModelSpec, Prediction
+from gateway.scoring.contract import ModelContract
+from gateway.scoring.contracts import ContractStore
+from gateway.scoring.images import to_tensor
+from gateway.scoring.parts import URL, Context, Decode, Fetch, Model, Picture
+
+_TRIES = 6
+"""Calls for one request before its model's versions count as changing too fast."""
+
+_WAIT_BEYOND_DEADLINE = 0.25
+"""Seconds by which a fetch may miss its deadline before it is no longer waited for."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a request's pictures, in their order, all by one version.
+
+    rows holds for each picture its raw scores in the order of the contract's labels, or why it
+    has none.
+    """
+
+    contract: ModelContract
+    rows: tuple[np.ndarray | GatewayError, ...]
+
+
+class Scorer:
+    """What the doors call.
+
+    Args:
+        model: the client of TensorFlow Serving.
+        contracts: the contracts of its models.
+        fetch: brings the bytes behind a URL.
+        decode: makes pixels of bytes.
+        fetch_timeout: seconds within which all pictures of a request are fetched.
+        fetch_threads: pictures of lists that are fetched at once.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        contracts: ContractStore,
+        fetch: Fetch,
+        decode: Decode,
+        *,
+        fetch_timeout: float,
+        fetch_threads: int,
+    ) -> None:
+        self._model = model
+        self._contracts = contracts
+        self._fetch_one = fetch
+        self._decode_one = decode
+        self._fetch_timeout = fetch_timeout
+        self._fetchers = ThreadPoolExecutor(fetch_threads, thread_name_prefix="fetch")
+
+    def close(self) -> None:
+        """Let go of the threads that fetch lists; what waits for one is not fetched."""
+        self._fetchers.shutdown(wait=False, cancel_futures=True)
+
+    def score(self, pictures: Sequence[Picture], spec: ModelSpec, context: Context) -> Scored:
+        """Score one or several pictures with the model, version or label that the spec names.
+
+        What is wrong with one picture is in its row; what is raised concerns all of them.
+
+        Raises:
+            GatewayError: the model cannot answer, or the time is up.
+        """
+        self._contracts.contract_for(spec, context.deadline)
+        with context.stages.time("fetch"):
+            files = self._fetch(pictures, context)
+        asked = spec
+        for _ in range(_TRIES):
+            try:
+                answer = self._attempt(files, asked, context)
+            except (ModelRejectedInput, ModelNotFound) as error:
+                asked = self._ask_again(spec, asked, error, context.deadline)
+                continue
+            if isinstance(answer, Scored):
+                self._contracts.believe(spec, answer.contract.version)
+                return answer
+            asked = ModelSpec(spec.name, version=answer)
+        raise ContractMismatch(f"The versions of {spec.name!r} change too fast; try again.")
+
+    def probe(self, contract: ModelContract, deadline: Deadline) -> None:
+        """Have this very version score a blank picture.
+
+        Raises:
+            GatewayError: it cannot.
+        """
+        wanted = contract.preprocessing
+        blank = np.zeros((wanted.height, wanted.width, wanted.channels), np.uint8)
+        pinned = ModelSpec(contract.model, version=contract.version)
+        scores_of(self._call([blank], contract, pinned, Context(deadline)), contract, 1)
+
+    def _attempt(
+        self, files: Sequence[bytes | GatewayError], asked: ModelSpec, context: Context
+    ) -> Scored | int:
+        """The scores; or, where another contract answered than made the tensor, its version."""
+        contract = self._contracts.contract_for(asked, context.deadline)
+        with context.stages.time("decode"):
+            pixels = [self._pixels(file, contract, context) for file in files]
+        good = [picture for picture in pixels if isinstance(picture, np.ndarray)]
+        if not good:
+            return Scored(contract, tuple(pixels))
+        predictions = self._predict(good, contract, asked, context)
+        version = predictions[0].version
+        answered = contract
+        if version != contract.version:
+            spec = ModelSpec(contract.model, version=version)
+            answered = self._contracts.contract_for(spec, context.deadline)
+        if not _interchangeable(contract, answered):
+            return version
+        size = len(good) // len(predictions)
+        scores = [row for part in predictions for row in scores_of(part, answered, size)]
+        return Scored(answered, _merge(pixels, scores))
+
+    def _ask_again(
+        self, spec: ModelSpec, asked: ModelSpec, error: GatewayError, deadline: Deadline
+    ) -> ModelSpec:
+        """The version to name next, after the server refused the tensor or lost the version.
+
+        Raises:
+            GatewayError: the error, where no other version can be the reason.
+        """
+        refused_by_name = isinstance(error, ModelRejectedInput) and asked.version is not None
+        if spec.version is not None or refused_by_name:
+            raise error
+        return ModelSpec(spec.name, version=self._contracts.ask_version(spec, deadline))
+
+    def _predict(
+        self,
+        good: Sequence[np.ndarray],
+        contract: ModelContract,
+        asked: ModelSpec,
+        context: Context,
+    ) -> list[Prediction]:
+        """One call for all pictures, or one for each where the model takes no such batch."""
+        if len(good) == 1 or contract.input_shape[0] == -1:
+            try:
+                return [self._call(good, contract, asked, context)]
+            except ModelRejectedInput:
+                if len(good) == 1 or asked.version is None:
+                    raise
+        pinned = ModelSpec(contract.model, version=contract.version)
+        return [self._call([picture], contract, pinned, context) for picture in good]
+
+    def _call(
+        self,
+        good: Sequence[np.ndarray],
+        contract: ModelContract,
+        asked: ModelSpec,
+        context: Context,
+    ) -> Prediction:
+        context.check("prediction")
+        with context.stages.time("decode"):
+            tensor = to_tensor(good, contract.preprocessing, contract.input_dtype)
+        with context.stages.time("predict"):
+            return self._model.predict(
+                asked,
+                contract.document.signature,
+                {contract.input_name: tensor},
+                context.deadline,
+                (contract.output_name,),
+            )
+
+    def _fetch(self, pictures: Sequence[Picture], context: Context) -> list[bytes | GatewayError]:
+        """The bytes of each picture; several URLs are fetched together."""
+        context.check("fetch")
+        deadline = context.deadline.sooner(self._fetch_timeout)
+        if len(pictures) == 1:
+            return [self._bytes(pictures[0], deadline)]
+        waiting = [self._fetchers.submit(self._bytes, picture, deadline) for picture in pictures]
+        return [_wait(future, deadline) for future in waiting]
+
+    def _bytes(self, picture: Picture, deadline: Deadline) -> bytes | GatewayError:
+        if not isinstance(picture, URL):
+            return picture
+        try:
+            return self._fetch_one(picture.text, deadline)
+        except GatewayError as error:
+            return error
+
+    def _pixels(
+        self, file: bytes | GatewayError, contract: ModelContract, context: Context
+    ) -> np.ndarray | GatewayError:
+        if isinstance(file, GatewayError):
+            return file
+        context.check("decoding")
+        try:
+            return self._decode_one(file, contract.preprocessing, context.deadline)
+        except GatewayError as error:
+            return error
+
+
+def scores_of(prediction: Prediction, contract: ModelContract, pictures: int) -> np.ndarray:
+    """The scores, (pictures, labels), checked.
+
+    Raises:
+        ModelFailed: they are not what the contract says, or not finite.
+    """
+    who = f"Version {prediction.version} of {contract.model!r}"
+    scores = prediction.outputs.get(contract.output_name)
+    if scores is None:
+        raise ModelFailed(f"{who} answered without its output {contract.output_name!r}.")
+    shape = (pictures, len(contract.labels))
+    if scores.size != shape[0] * shape[1] or scores.shape[0] != pictures:
+        raise ModelFailed(
+            f"{who} answered scores of shape {scores.shape} where its contract has "
+            f"{len(contract.labels)} labels."
+        )
+    if scores.dtype.kind not in "fiub" or not np.isfinite(scores).all():
+        raise ModelFailed(f"{who} answered scores that are not finite numbers.")
+    return scores.reshape(shape)
+
+
+def _interchangeable(one: ModelContract, other: ModelContract) -> bool:
+    """Whether a tensor made under one is the same tensor under the other, by the same labels."""
+    return (
+        one.document == other.document
+        and one.input_name == other.input_name
+        and one.input_dtype == other.input_dtype
+        and one.output_name == other.output_name
+    )
+
+
+def _merge(
+    pixels: Sequence[np.ndarray | GatewayError], scores: Sequence[np.ndarray]
+) -> tuple[np.ndarray | GatewayError, ...]:
+    """Each picture's scores, or the error that kept it from the model."""
+    following = iter(scores)
+    return tuple(
+        picture if isinstance(picture, GatewayError) else next(following) for picture in pixels
+    )
+
+
+def _wait(future: "Future[bytes | GatewayError]", deadline: Deadline) -> bytes | GatewayError:
+    try:
+        return future.result(deadline.remaining() + _WAIT_BEYOND_DEADLINE)
+    except TimeoutError:
+        future.cancel()
+        return OriginTimeout("The picture was not fetched in time.")
