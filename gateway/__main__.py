@@ -1,0 +1,109 @@
+"""`python -m gateway`: the gateway, set up from environment variables alone."""
+
+import contextlib
+import fcntl
+import importlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gateway.settings import InvalidSetting, Settings
+
+METRICS_DIRECTORY = "tensorgate-metrics-"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each use makes a directory of its own
+BACKLOG = 2048
+
+
+class CannotListen(Exception):
+    """An address cannot be listened on; the message is one sentence."""
+
+
+def main() -> int:
+    """Serve until a signal ends it; the answer is the process's exit code."""
+    try:
+        settings = Settings.from_environment()
+        start(settings, lambda _metrics: create_application(settings))
+    except InvalidSetting as error:
+        print(f"tensorgate: {error}", file=sys.stderr)
+        return 2
+    except CannotListen as error:
+        print(f"tensorgate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def create_application(settings: Settings) -> Any:
+    """A worker's own application; imported after the fork, so that the master stays small."""
+    return importlib.import_module("gateway.app").create_app(settings)
+
+
+def start(settings: Settings, make_application: Callable[[Any], Any]) -> None:
+    """Listen, fork the workers, and stay until they have ended.
+
+    Args:
+        settings: everything that can be told.
+        make_application: given its Metrics, makes a worker's own WSGI application after the fork.
+    """
+    listeners = [
+        listen(settings.bind, "BIND"),
+        listen(settings.metrics_bind, "METRICS_BIND"),
+    ]
+    with metrics_directory() as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+        # Only now: prometheus_client reads the variable when it is imported.
+        worker = importlib.import_module("gateway.worker")
+        worker.serve(settings, listeners, make_application)
+
+
+def listen(address: tuple[str, int], variable: str) -> socket.socket:
+    """A listening socket, shared by all workers.
+
+    Raises:
+        CannotListen: the port is taken, or the address is not one of this machine's.
+    """
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CannotListen(
+            f"cannot listen on {host}:{port} ({reason}): "
+            f"stop what listens there, or set {variable} to another address."
+        ) from error
+
+
+@contextlib.contextmanager
+def metrics_directory() -> Iterator[Path]:
+    """A directory of this process's own where the workers' numbers meet, in memory if possible.
+
+    It is locked while it is in use, so that those which a killed process left can be told apart
+    and removed.
+    """
+    owner = os.getpid()
+    parent = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    for left in parent.glob(METRICS_DIRECTORY + "*"):
+        _remove_unused(left)
+    directory = Path(tempfile.mkdtemp(prefix=METRICS_DIRECTORY, dir=parent))
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield directory
+        finally:
+            if os.getpid() == owner:  # a forked worker leaves through here too
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_unused(directory: Path) -> None:
+    with contextlib.suppress(OSError), (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

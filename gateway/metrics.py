@@ -1,0 +1,143 @@
+"""What the gateway counts, right across its worker processes.
+
+`python -m gateway` names a directory in PROMETHEUS_MULTIPROC_DIR before this module is imported;
+then every process writes its numbers to files there and whoever is asked adds them up. Without the
+variable, as in unit tests, one process counts in its own memory.
+
+A label's value is always one of a known set or something that TensorFlow Serving said: never a
+caller's text, which would let strangers fill the memory.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
+OTHER = "other"
+
+
+class Metrics:
+    """Every metric, made in a worker after it was forked.
+
+    Args:
+        models: the models that the settings name; others are counted as `other`.
+    """
+
+    def __init__(self, models: Iterable[str] = ()) -> None:
+        self._models = frozenset(models)
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "tensorgate_requests_total",
+            "Predictions that were asked for, by outcome: ok or the kind of the error.",
+            ["model", "version", "outcome"],
+            registry=self.registry,
+        )
+        self._stages = Histogram(
+            "tensorgate_stage_seconds",
+            "Time of a request's stages: queue, fetch, decode, predict.",
+            ["stage", "model", "version"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "tensorgate_refused_total",
+            "Requests that the server answered by itself, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.retries = Counter(
+            "tensorgate_model_retries_total",
+            "Calls to TensorFlow Serving that were repeated.",
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "tensorgate_in_flight",
+            "Requests running or waiting for a thread.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.connections = Gauge(
+            "tensorgate_connections",
+            "Open connections of callers.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+
+    def request(self, model: str, version: int | None, outcome: str) -> None:
+        """Count a prediction; `outcome` is `ok` or the value of an error's Kind.
+
+        `version` is the one that TensorFlow Serving said it used, and None where none answered.
+        """
+        self._requests.labels(self._known(model), _label(version), outcome).inc()
+
+    def stage(self, stage: str, seconds: float, model: str, version: int | None) -> None:
+        """Count the time of one stage of a prediction."""
+        self._stages.labels(stage, self._known(model), _label(version)).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal of the server's own."""
+        self._refused.labels(reason).inc()
+
+    def _known(self, model: str) -> str:
+        return model if model in self._models else OTHER
+
+
+def _label(version: int | None) -> str:
+    return "" if version is None else str(version)
+
+
+class DecodeBudgetCollector:
+    """The decode budget's gauges, read from memory that all workers share."""
+
+    def __init__(self, total_bytes: int, in_use: Callable[[], int]) -> None:
+        self._total_bytes = total_bytes
+        self._in_use = in_use
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The two gauges."""
+        yield GaugeMetricFamily(
+            "tensorgate_decode_budget_bytes",
+            "Memory that all workers together may use for decoding.",
+            value=self._total_bytes,
+        )
+        yield GaugeMetricFamily(
+            "tensorgate_decode_budget_in_use_bytes",
+            "Memory taken for decoding now.",
+            value=self._in_use(),
+        )
+
+
+class Exposition:
+    """`GET /metrics` as a WSGI application: the numbers of all processes together."""
+
+    def __init__(self, metrics: Metrics, budget: DecodeBudgetCollector | None = None) -> None:
+        self._metrics = metrics
+        self._budget = budget
+
+    def __call__(
+        self, environ: dict[str, object], start_response: Callable[..., object]
+    ) -> list[bytes]:
+        """Answer one request."""
+        if environ["PATH_INFO"] != "/metrics":
+            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"The metrics are at /metrics.\n"]
+        encode, content_type = choose_encoder(str(environ.get("HTTP_ACCEPT", "")))
+        start_response("200 OK", [("Content-Type", content_type)])
+        return [encode(self._collected())]
+
+    def _collected(self) -> CollectorRegistry:
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        else:
+            registry = self._metrics.registry
+        return registry
+
+
+def forget_process(process_id: int) -> None:
+    """Take the gauges of a worker that has ended out of the sums."""
+    mark_process_dead(process_id)  # type: ignore[no-untyped-call]

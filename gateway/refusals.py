@@ -1,0 +1,129 @@
+"""What the server answers by itself, before or instead of the application: every text in one place.
+
+A refusal is an HTTP answer that can be raised. Its slug is also the `reason` that metrics and the
+access log give, so slugs come from this file and never from a caller.
+"""
+
+from collections.abc import Sequence
+
+from gateway import problem
+from gateway.errors import DeadlineExceeded, GatewayError, InternalError, Overloaded
+
+CONTENT_TYPE = problem.CONTENT_TYPE
+Headers = Sequence[tuple[str, str]]
+
+
+class Refusal(Exception):
+    """An answer of the server's own: the status, a stable slug, a title and a sentence."""
+
+    def __init__(
+        self, status: int, slug: str, title: str, detail: str, headers: Headers = ()
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.slug = slug
+        self.title = title
+        self.detail = detail
+        self.headers = tuple(headers)
+
+    def body(self, request_id: str) -> bytes:
+        """The answer's body, the one JSON shape of errors."""
+        document = problem.problem(self.status, self.slug, self.title, self.detail, request_id)
+        return problem.encode(document)
+
+
+def of_error(error: GatewayError) -> Refusal:
+    """The refusal that says what an error of the gateway's tree says."""
+    seconds = problem.retry_after(error)
+    headers = [("Retry-After", str(seconds))] if seconds is not None else []
+    status = problem.STATUS_OF_KIND[error.kind]
+    return Refusal(status, error.slug, error.title, error.message, headers)
+
+
+def malformed(detail: str) -> Refusal:
+    """The bytes are not one well-formed HTTP request."""
+    return Refusal(400, "malformed-http", "The HTTP request is malformed", detail)
+
+
+def origin_not_allowed() -> Refusal:
+    """A web page of an origin that the settings do not name."""
+    detail = (
+        "Web pages of this origin may not call the gateway; ALLOWED_ORIGINS names those that may."
+    )
+    return Refusal(403, "origin-not-allowed", "The origin is not allowed", detail)
+
+
+def method_not_allowed(allowed: str) -> Refusal:
+    """A method that no address of this server knows."""
+    detail = f"The server does not know this method; it knows {allowed}."
+    headers = [("Allow", allowed)]
+    return Refusal(405, "method-not-allowed", "The method is not allowed", detail, headers)
+
+
+def too_slow(part: str, seconds: float) -> Refusal:
+    """A head or a body that did not arrive in time."""
+    detail = f"The request's {part} did not arrive within {seconds:g} seconds."
+    return Refusal(408, "request-timeout", "The request arrived too slowly", detail)
+
+
+def length_required() -> Refusal:
+    """A method that carries a body, without a word on how long it is."""
+    detail = "Send Content-Length, or Transfer-Encoding: chunked, with this method."
+    return Refusal(411, "length-required", "The body's length is missing", detail)
+
+
+def too_large(limit: int, sort: str) -> Refusal:
+    """A body over the limit of its content type."""
+    detail = f"The body is larger than {limit} bytes, the most for {sort}."
+    return Refusal(413, "content-too-large", "The body is too large", detail)
+
+
+def target_too_long(limit: int) -> Refusal:
+    """A request line over the limit."""
+    detail = f"The request line is longer than {limit} bytes; send long values in the body."
+    return Refusal(414, "uri-too-long", "The address is too long", detail)
+
+
+def encoding_not_supported() -> Refusal:
+    """A compressed body."""
+    detail = "Send the body as it is: a Content-Encoding is not accepted."
+    return Refusal(415, "unsupported-encoding", "The body's encoding is not supported", detail)
+
+
+def expectation_failed() -> Refusal:
+    """An Expect header other than 100-continue."""
+    detail = "The only expectation that can be met is 100-continue."
+    return Refusal(417, "expectation-failed", "The expectation cannot be met", detail)
+
+
+def host_not_allowed() -> Refusal:
+    """A Host header that the settings do not name."""
+    detail = "The gateway does not answer under this host name; ALLOWED_HOSTS names those it knows."
+    return Refusal(421, "host-not-allowed", "The host is not known here", detail)
+
+
+def head_too_large() -> Refusal:
+    """Too many header fields, or too long ones."""
+    detail = "The header fields are too many or too long; send fewer than 100, each below 8 KiB."
+    return Refusal(431, "header-fields-too-large", "The header fields are too large", detail)
+
+
+def coding_not_implemented() -> Refusal:
+    """A Transfer-Encoding other than chunked alone."""
+    detail = "The only Transfer-Encoding that is understood is chunked."
+    return Refusal(501, "not-implemented", "The transfer coding is not implemented", detail)
+
+
+def overloaded(detail: str = "The gateway has no room for this request; try again.") -> Refusal:
+    """No place is free."""
+    return of_error(Overloaded(detail))
+
+
+def overdue() -> Refusal:
+    """The deadline passed before there was an answer."""
+    return of_error(DeadlineExceeded("The time for this request ran out."))
+
+
+def internal_error() -> Refusal:
+    """The application failed in a way that is our own mistake."""
+    return of_error(InternalError(problem.INTERNAL_DETAIL))
