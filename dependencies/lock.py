@@ -5,6 +5,7 @@ as requirement lines. One universal resolution over all sets comes first; the
 smaller locks are constrained to it, so that a package has one version everywhere.
 """
 
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,13 @@ def requirement_lines(sections: tuple[str, ...]) -> list[str]:
     return sorted(lines)
 
 
+def header(name: str) -> str:
+    """The lock's first line, which changes when the Pipfile's part or the overrides do."""
+    declared = "\n".join([*requirement_lines(SETS[name]), OVERRIDES.read_text()])
+    digest = hashlib.sha256(declared.encode()).hexdigest()
+    return f"# made by `make lock` from the Pipfile, sections {', '.join(SETS[name])}: {digest}\n"
+
+
 def lock_path(name: str) -> Path:
     """Where the lock of that name stands."""
     return HERE / f"{name}.txt"
@@ -70,6 +78,7 @@ def write_locks(upgrade: bool) -> None:
             arguments += ["--upgrade"]
         print(f"locking {name}", flush=True)
         compile_lock(name, arguments, lock_path(name))
+        lock_path(name).write_text(header(name) + lock_path(name).read_text())
 
 
 def check_wheels() -> None:

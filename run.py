@@ -1,0 +1,301 @@
+"""`make run`: the clothing model behind the gateway, on this machine only.
+
+Exports the model, starts the embedded model server, the gateway and a server of sample pictures,
+waits until a prediction has gone through all of them, and says what to type. Ctrl-C stops all.
+"""
+
+import contextlib
+import functools
+import http.client
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent
+BUILD = HOME / "build"
+MODELS = BUILD / "models"
+SAMPLES = BUILD / "samples"
+HOST = "127.0.0.1"
+MODEL = "clothing-model"
+START_SECONDS = 120.0
+"""Time until the first prediction; a slow laptop's first import of TensorFlow is in it."""
+STOP_SECONDS = 35.0
+"""Time for a process to end once it is asked to; above the gateway's own drain time-out."""
+LOG_TAIL = 15
+"""Lines of a log that are shown when its process ended by itself."""
+
+
+class CannotRun(Exception):
+    """What keeps the command from running, in one sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports used, each of which an environment variable of its name can move."""
+
+    gateway: int
+    metrics: int
+    grpc: int
+    rest: int
+    samples: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Ports":
+        """Read the ports, GATEWAY_PORT for `gateway` and so on."""
+        defaults = {"gateway": 9696, "metrics": 9697, "grpc": 8500, "rest": 8501, "samples": 9698}
+        ports = {}
+        for name, default in defaults.items():
+            variable = f"{name.upper()}_PORT"
+            written = environment.get(variable, str(default))
+            if not (written.isascii() and written.isdigit() and 0 < int(written) < 65536):
+                raise CannotRun(f"{variable}={written!r} must be a port from 1 to 65535.")
+            ports[name] = int(written)
+        return cls(**ports)
+
+    def check_free(self) -> None:
+        """Raise CannotRun when a port is taken, or asked for twice."""
+        with contextlib.ExitStack() as stack:
+            for name, port in vars(self).items():
+                listener = stack.enter_context(socket.socket())
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    listener.bind((HOST, port))
+                except OSError as error:
+                    raise CannotRun(
+                        f"port {port} cannot be used ({error.strerror}): stop the program that"
+                        f" has it, or choose another, for example"
+                        f" `{name.upper()}_PORT={(port + 1000) % 65536} make run`."
+                    ) from error
+
+
+def python(environment: str) -> str:
+    """The Python of one of the project's environments."""
+    return str(HOME / ".venv" / environment / "bin" / "python")
+
+
+def prepare(name: str, module: str, *arguments: str) -> None:
+    """Run one of the model's commands to its end."""
+    command = [python("model"), "-m", module, *arguments]
+    if subprocess.run(command, cwd=HOME, check=False).returncode != 0:
+        raise CannotRun(f"{name} failed, as said above.")
+
+
+@dataclass(frozen=True)
+class Server:
+    """One of the processes that `make run` keeps."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def stop(self) -> None:
+        """Ask the process to end, and end it when it does not."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def end(self) -> str:
+        """How the process ended, with the last lines of its log."""
+        code = self.process.returncode
+        how = (
+            f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        )
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+        tail = "".join(f"\n  {line}" for line in lines)
+        return f"the {self.name} {how}. The end of {self.log.relative_to(HOME)}:{tail}"
+
+
+def start(name: str, command: list[str], environment: Mapping[str, str]) -> Server:
+    """Start a process whose output goes to a log of its own.
+
+    It gets a session of its own, so that Ctrl-C reaches only us and the order of stopping is ours.
+    """
+    log = BUILD / "log" / f"{name.replace(' ', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=HOME,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Server(name, process, log)
+
+
+def start_model_server(ports: Ports) -> Server:
+    """Start the embedded model server with the exported model."""
+    command = [python("model"), "-m", "model.server", f"--host={HOST}"]
+    command += [f"--port={ports.grpc}", f"--rest_api_port={ports.rest}"]
+    command += [f"--model_name={MODEL}", f"--model_base_path={MODELS / MODEL}"]
+    return start("model server", command, os.environ)
+
+
+def start_gateway(ports: Ports) -> Server:
+    """Start the gateway; a variable that is set already stays as it is set."""
+    own = ",".join(f"http://{name}:{ports.gateway}" for name in ("localhost", HOST))
+    defaults = {
+        "TF_SERVING_HOST": f"{HOST}:{ports.grpc}",
+        "MODELS": MODEL,
+        # A web page that this machine's browser shows must not use the gateway.
+        "ALLOWED_HOSTS": f"localhost,{HOST}",
+        "ALLOWED_ORIGINS": own,
+    }
+    samples = f"{HOST}/32:{ports.samples}"
+    allowed = ",".join(filter(None, (samples, os.environ.get("ALLOWED_NETWORKS"))))
+    fixed = {
+        "BIND": f"{HOST}:{ports.gateway}",
+        "METRICS_BIND": f"{HOST}:{ports.metrics}",
+        "ALLOWED_NETWORKS": allowed,
+    }
+    return start(
+        "gateway", [python("gateway"), "-m", "gateway"], {**defaults, **os.environ, **fixed}
+    )
+
+
+class SampleHandler(http.server.SimpleHTTPRequestHandler):
+    """Answers with the files of the folder of samples, and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
+        """Nothing: the gateway's log says what was fetched."""
+
+
+@contextlib.contextmanager
+def sample_server(port: int) -> Iterator[None]:
+    """Serve the sample pictures while the context lasts."""
+    handler = functools.partial(SampleHandler, directory=str(SAMPLES))
+    with http.server.ThreadingHTTPServer((HOST, port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def predict(port: int, url: str) -> str | None:
+    """The gateway's answer to one prediction, or None while there is none."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/predict", json.dumps({"url": url, "top": 3}), headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        return text.strip() if response.status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def first_prediction(servers: list[Server], port: int, url: str) -> str:
+    """Wait for a prediction to go all the way through."""
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up:
+        check_alive(servers)
+        answer = predict(port, url)
+        if answer is not None:
+            return answer
+        time.sleep(0.1)
+    raise CannotRun(
+        f"no prediction went through within {START_SECONDS:.0f} s: read the logs in"
+        f" {servers[0].log.parent.relative_to(HOME)}/."
+    )
+
+
+def check_alive(servers: list[Server]) -> None:
+    """Raise CannotRun when a process has ended."""
+    for server in servers:
+        if server.process.poll() is not None:
+            raise CannotRun(server.end())
+
+
+def sample_pictures() -> list[str]:
+    """The names of the sample pictures."""
+    return sorted(path.name for path in SAMPLES.glob("*.jpg"))
+
+
+def guidance(ports: Ports, sample: str) -> str:
+    """What to type next."""
+    gateway = f"http://localhost:{ports.gateway}"
+    url = f"http://{HOST}:{ports.samples}/{sample}"
+    picture = (SAMPLES / sample).relative_to(HOME)
+    body = json.dumps({"url": url})
+    top = json.dumps({"url": url, "top": 3, "probabilities": True})
+    as_json = "-H 'Content-Type: application/json'"
+    return f"""
+Tensorgate is serving {MODEL} at {gateway}. Try, in another terminal:
+
+  curl {gateway}/predict {as_json} -d '{body}'
+  curl {gateway}/predict {as_json} -d '{top}'
+  curl {gateway}/predict -H 'Content-Type: image/jpeg' --data-binary @{picture}
+  curl {gateway}/models
+
+More sample pictures: http://{HOST}:{ports.samples}/ (drawings: the model knows nothing else).
+Logs: build/log/. Ctrl-C stops everything.
+"""
+
+
+def run() -> None:
+    """Start everything, and wait until something ends or somebody asks to stop."""
+    ports = Ports.from_environment(os.environ)
+    ports.check_free()
+    prepare("the export of the model", "model.clothing.export", "--output", str(MODELS))
+    if not sample_pictures():
+        prepare("drawing the samples", "model.clothing.pictures", "--output", str(SAMPLES))
+    sample = sample_pictures()[0]
+    with sample_server(ports.samples), contextlib.ExitStack() as stack:
+        servers: list[Server] = []
+        for start_server in (start_model_server, start_gateway):
+            server = start_server(ports)
+            stack.callback(server.stop)
+            servers.append(server)
+        print("starting the model server and the gateway", flush=True)
+        url = f"http://{HOST}:{ports.samples}/{sample}"
+        answer = first_prediction(servers, ports.gateway, url)
+        print(f"first prediction, of {sample}: {answer}")
+        print(guidance(ports, sample), flush=True)
+        while True:
+            check_alive(servers)
+            time.sleep(0.2)
+
+
+def stop(_number: int, _frame: object) -> None:
+    """Turn a signal into the exception that unwinds everything."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run until stopped; 1 with one sentence where that is not possible."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    try:
+        run()
+    except KeyboardInterrupt:
+        print("\nstopped", flush=True)
+    except CannotRun as error:
+        print(f"tensorgate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
