@@ -7,9 +7,11 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from gateway.deadline import Deadline
 from gateway.errors import GatewayError, InternalError, Kind
 from gateway.metrics import Metrics
 from gateway.model_client.client import ModelClient
@@ -19,6 +21,7 @@ from gateway.routes.operations import operations_routes
 from gateway.routes.predict import predict_routes
 from gateway.scoring import images
 from gateway.scoring.budget import DecodeBudget
+from gateway.scoring.contract import Preprocessing
 from gateway.scoring.contracts import ContractStore
 from gateway.scoring.fetch import Fetcher
 from gateway.scoring.parts import Decode, Fetch, Model
@@ -62,7 +65,10 @@ def assemble(settings: Settings, metrics: Metrics, budget: DecodeBudget | None =
         on_retry=lambda _reason: metrics.retries.inc(),
     )
     limits = images.ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    decode = partial(images.decode, limits=limits, budget=budget)
+
+    def decode(data: bytes, preprocessing: Preprocessing, deadline: Deadline) -> np.ndarray:
+        return images.decode(data, preprocessing, limits, deadline, budget)
+
     return join_parts(settings, metrics, model, Fetcher(settings).fetch, decode)
 
 

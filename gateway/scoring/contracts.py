@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from gateway.deadline import Deadline
-from gateway.errors import ContractMismatch, DeadlineExceeded, ModelNotFound, ModelUnavailable
+from gateway.errors import (
+    ContractMismatch,
+    DeadlineExceeded,
+    ModelNotFound,
+    ModelRejectedInput,
+    ModelUnavailable,
+)
 from gateway.model_client.client import Metadata, ModelSpec, VersionStatus
 from gateway.scoring.contract import ContractDocument, ModelContract, join, parse_contract
 from gateway.scoring.parts import Model
@@ -20,6 +26,11 @@ from gateway.scoring.parts import Model
 CONTRACT_SIGNATURE = "contract"
 AVAILABLE = "AVAILABLE"
 _GONE = frozenset({"UNLOADING", "END"})
+
+_NOT_A_CONTRACT = (
+    "The signature 'contract' of version {0.version} of {0.name!r} must answer one string in its "
+    "output 'contract' for one string in its input 'request'."
+)
 
 _Key = tuple[str, int]
 
@@ -173,13 +184,13 @@ class ContractStore:
 
     def _carried(self, spec: ModelSpec, deadline: Deadline) -> bytes:
         inputs = {"request": np.array([b""], dtype=object)}
-        answer = self._model.predict(spec, CONTRACT_SIGNATURE, inputs, deadline)
+        try:
+            answer = self._model.predict(spec, CONTRACT_SIGNATURE, inputs, deadline)
+        except ModelRejectedInput as error:
+            raise ContractMismatch(_NOT_A_CONTRACT.format(spec), log_detail=str(error)) from error
         texts = answer.outputs.get("contract")
         if texts is None or texts.size != 1 or not isinstance(texts.flat[0], bytes):
-            raise ContractMismatch(
-                f"The signature {CONTRACT_SIGNATURE!r} of version {spec.version} of {spec.name!r} "
-                "must answer one string in its output 'contract' for one string in."
-            )
+            raise ContractMismatch(_NOT_A_CONTRACT.format(spec))
         text: bytes = texts.flat[0]
         return text
 

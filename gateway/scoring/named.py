@@ -1,4 +1,4 @@
-"""Scores as callers see them: named, as shortest decimals, best first or in the contract's order."""
+"""Scores as callers see them: by their labels, in the contract's order or best first."""
 
 import numpy as np
 

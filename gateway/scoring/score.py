@@ -45,6 +45,12 @@ class Scored:
     contract: ModelContract
     rows: tuple[np.ndarray | GatewayError, ...]
 
+    @property
+    def version(self) -> int | None:
+        """The version that computed the scores; None where no picture has any."""
+        scored = any(isinstance(row, np.ndarray) for row in self.rows)
+        return self.contract.version if scored else None
+
 
 class Scorer:
     """What the doors call.
@@ -112,7 +118,10 @@ class Scorer:
         wanted = contract.preprocessing
         blank = np.zeros((wanted.height, wanted.width, wanted.channels), np.uint8)
         pinned = ModelSpec(contract.model, version=contract.version)
-        scores_of(self._call([blank], contract, pinned, Context(deadline)), contract, 1)
+        prediction, size = self._call([blank], contract, pinned, Context(deadline))
+        row = rows_of(prediction, contract, size)[0]
+        if isinstance(row, GatewayError):
+            raise row
 
     def _attempt(
         self, files: Sequence[bytes | GatewayError], asked: ModelSpec, context: Context
@@ -125,15 +134,14 @@ class Scorer:
         if not good:
             return Scored(contract, tuple(pixels))
         predictions = self._predict(good, contract, asked, context)
-        version = predictions[0].version
+        version = predictions[0][0].version
         answered = contract
         if version != contract.version:
             spec = ModelSpec(contract.model, version=version)
             answered = self._contracts.contract_for(spec, context.deadline)
-        if not _interchangeable(contract, answered):
+        if not contract.same_answer(answered):
             return version
-        size = len(good) // len(predictions)
-        scores = [row for part in predictions for row in scores_of(part, answered, size)]
+        scores = [row for part, size in predictions for row in rows_of(part, answered, size)]
         return Scored(answered, _merge(pixels, scores))
 
     def _ask_again(
@@ -155,16 +163,23 @@ class Scorer:
         contract: ModelContract,
         asked: ModelSpec,
         context: Context,
-    ) -> list[Prediction]:
-        """One call for all pictures, or one for each where the model takes no such batch."""
-        if len(good) == 1 or contract.input_shape[0] == -1:
+    ) -> list[tuple[Prediction, int]]:
+        """One call for all pictures, or several of the size that the model takes.
+
+        Several calls name the version, so that one version answers them all. With each answer
+        comes the number of rows that it must have.
+        """
+        size = contract.input_shape[0]
+        if size == -1 or len(good) <= size:
             try:
                 return [self._call(good, contract, asked, context)]
             except ModelRejectedInput:
                 if len(good) == 1 or asked.version is None:
                     raise
         pinned = ModelSpec(contract.model, version=contract.version)
-        return [self._call([picture], contract, pinned, context) for picture in good]
+        step = max(1, size)
+        parts = [good[start : start + step] for start in range(0, len(good), step)]
+        return [self._call(part, contract, pinned, context) for part in parts]
 
     def _call(
         self,
@@ -172,18 +187,21 @@ class Scorer:
         contract: ModelContract,
         asked: ModelSpec,
         context: Context,
-    ) -> Prediction:
+    ) -> tuple[Prediction, int]:
+        """One call; a batch of fixed size is filled up with blank pictures."""
         context.check("prediction")
         with context.stages.time("decode"):
-            tensor = to_tensor(good, contract.preprocessing, contract.input_dtype)
+            full = [*good, *[np.zeros_like(good[0])] * (contract.input_shape[0] - len(good))]
+            tensor = to_tensor(full, contract.preprocessing, contract.input_dtype)
         with context.stages.time("predict"):
-            return self._model.predict(
+            prediction = self._model.predict(
                 asked,
                 contract.document.signature,
                 {contract.input_name: tensor},
                 context.deadline,
                 (contract.output_name,),
             )
+        return prediction, len(full)
 
     def _fetch(self, pictures: Sequence[Picture], context: Context) -> list[bytes | GatewayError]:
         """The bytes of each picture; several URLs are fetched together."""
@@ -214,39 +232,30 @@ class Scorer:
             return error
 
 
-def scores_of(prediction: Prediction, contract: ModelContract, pictures: int) -> np.ndarray:
-    """The scores, (pictures, labels), checked.
+def rows_of(
+    prediction: Prediction, contract: ModelContract, size: int
+) -> list[np.ndarray | GatewayError]:
+    """Each picture's scores; an error in place of those that are not finite.
 
     Raises:
-        ModelFailed: they are not what the contract says, or not finite.
+        ModelFailed: they are not what the contract says.
     """
     who = f"Version {prediction.version} of {contract.model!r}"
     scores = prediction.outputs.get(contract.output_name)
     if scores is None:
         raise ModelFailed(f"{who} answered without its output {contract.output_name!r}.")
-    shape = (pictures, len(contract.labels))
-    if scores.size != shape[0] * shape[1] or scores.shape[0] != pictures:
+    shape = (size, len(contract.labels))
+    if scores.shape != shape or scores.dtype.kind not in "fiu":
         raise ModelFailed(
-            f"{who} answered scores of shape {scores.shape} where its contract has "
-            f"{len(contract.labels)} labels."
+            f"{who} answered {scores.dtype.name} of shape {list(scores.shape)}; its contract makes "
+            f"it numbers of shape {list(shape)}."
         )
-    if scores.dtype.kind not in "fiub" or not np.isfinite(scores).all():
-        raise ModelFailed(f"{who} answered scores that are not finite numbers.")
-    return scores.reshape(shape)
-
-
-def _interchangeable(one: ModelContract, other: ModelContract) -> bool:
-    """Whether a tensor made under one is the same tensor under the other, by the same labels."""
-    return (
-        one.document == other.document
-        and one.input_name == other.input_name
-        and one.input_dtype == other.input_dtype
-        and one.output_name == other.output_name
-    )
+    failed = ModelFailed(f"{who} answered scores that are not finite numbers.")
+    return [row if np.isfinite(row).all() else failed for row in scores]
 
 
 def _merge(
-    pixels: Sequence[np.ndarray | GatewayError], scores: Sequence[np.ndarray]
+    pixels: Sequence[np.ndarray | GatewayError], scores: Sequence[np.ndarray | GatewayError]
 ) -> tuple[np.ndarray | GatewayError, ...]:
     """Each picture's scores, or the error that kept it from the model."""
     following = iter(scores)

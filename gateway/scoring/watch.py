@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.deadline import Deadline
-from gateway.errors import ContractMismatch, GatewayError, ModelNotFound, ModelUnavailable
+from gateway.errors import GatewayError, ModelNotFound, ModelUnavailable
 from gateway.model_client.client import ModelSpec, VersionStatus
 from gateway.scoring.contract import ModelContract
 from gateway.scoring.contracts import AVAILABLE, ContractStore, newest_available, nothing_loaded
@@ -163,8 +163,3 @@ class ModelWatcher:
         if key not in self._probed:
             self._probe(contract, Deadline.after(self._probe_timeout))
             self._probed.add(key)
-
-
-def contract_error(contract: ModelContract | ContractMismatch) -> str:
-    """Why a version's contract does not fit; empty where it does."""
-    return contract.message if isinstance(contract, ContractMismatch) else ""
