@@ -1,0 +1,138 @@
+"""From a URL to a picture's bytes: parse, resolve, judge, dial what was judged, read within limits.
+
+What callers hear before a connection stands is one sentence, none sooner than a common floor of
+time, so that nobody maps a network by asking; which of the reasons it was is in the log.
+"""
+
+import ssl
+import threading
+import time
+from ipaddress import IPv4Address
+
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineExceeded, InvalidURL, OriginTimeout, URLNotAllowed
+from gateway.scoring.fetch.addresses import Address, FetchPolicy
+from gateway.scoring.fetch.connection import Unreachable
+from gateway.scoring.fetch.resolve import NameUnknown, Resolver
+from gateway.scoring.fetch.transport import Picture, Transport
+from gateway.scoring.fetch.url import PictureURL, join, parse
+from gateway.scoring.fetch.waiting import Patience, Places, TimeUp
+from gateway.settings import Settings
+
+MAX_REDIRECTS = 3
+FLOOR_SECONDS = 0.05
+NOT_ALLOWED = (
+    "The URL's host may not be fetched from or cannot be reached; "
+    "name a picture on a host of the public internet."
+)
+
+
+class NotAdmitted(Exception):
+    """An address is not one that pictures may come from; the text is for the log."""
+
+
+class Fetcher:
+    """Fetches pictures; one for each worker, used by all of its threads.
+
+    Args:
+        settings: limits, time-outs, and what is allowed beside the public internet.
+        resolver: finds the addresses of names.
+        tls: how hosts prove who they are; the system's trusted certificates unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        resolver: Resolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        places = settings.threads + settings.fetch_threads
+        places_per_host = max(1, places * 2 // 3)
+        self._policy = FetchPolicy(settings.allowed_ports, settings.allowed_networks)
+        self._timeout = settings.fetch_timeout
+        self._resolver = resolver or Resolver()
+        self._transport = Transport(
+            settings.max_image_bytes, places_per_host, tls or ssl.create_default_context()
+        )
+        self._places = Places(places)
+        self._places_per_host = Places(places_per_host)
+
+    def fetch(
+        self, url: str, deadline: Deadline, cancelled: threading.Event | None = None
+    ) -> bytes:
+        """The bytes that the URL names, after at most three redirects.
+
+        Args:
+            url: as the caller wrote it.
+            deadline: the request's own; the fetch has its own time within it.
+            cancelled: set when the caller hangs up; the fetch ends within 0.2 s.
+
+        Raises:
+            InvalidURL: it breaks a rule of syntax.
+            URLNotAllowed: its host may not be fetched from, or cannot be reached.
+            OriginFailed: its host answers something other than a picture, or breaks HTTP or TLS.
+            OriginTimeout: its host is too slow.
+            ImageTooLarge: there are more bytes than the settings allow.
+            Overloaded: too many fetches run, and none ended in time.
+            DeadlineExceeded: the request's own time ran out.
+            CallerGone: the caller hung up.
+        """
+        parsed = parse(url, self._policy)
+        patience = Patience(deadline.sooner(self._timeout), cancelled)
+        started = time.monotonic()
+        try:
+            with self._places.hold("all", patience):
+                return self._follow(parsed, patience)
+        except TimeUp as error:
+            if deadline.expired():
+                raise DeadlineExceeded(
+                    "The time for this request ran out while its picture was fetched."
+                ) from error
+            raise OriginTimeout(
+                f"The picture's host did not deliver within {self._timeout:g} seconds."
+            ) from error
+        except (NotAdmitted, NameUnknown, Unreachable) as error:
+            Patience(deadline, cancelled).pause(started + FLOOR_SECONDS - time.monotonic())
+            raise URLNotAllowed(NOT_ALLOWED, log_detail=str(error)) from error
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        self._transport.close()
+        self._resolver.close()
+
+    def _follow(self, url: PictureURL, patience: Patience) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            with self._places_per_host.hold(url.host, patience):
+                addresses = self._judged(url, patience)
+                answer = self._transport.get(url, addresses, patience)
+            if isinstance(answer, Picture):
+                return answer.data
+            url = self._next(url, answer.location)
+        raise URLNotAllowed(f"The picture's host redirects more than {MAX_REDIRECTS} times.")
+
+    def _judged(self, url: PictureURL, patience: Patience) -> tuple[Address, ...]:
+        """All addresses of the URL's host, if pictures may come from each of them."""
+        addresses = self._addresses(url, patience)
+        for address in addresses:
+            if not self._policy.admits(address, url.port):
+                raise NotAdmitted(f"{url.host} is {address}, which is not allowed")
+        return addresses
+
+    def _addresses(self, url: PictureURL, patience: Patience) -> tuple[Address, ...]:
+        if url.address is not None:
+            return (url.address,)
+        if url.host == "localhost":
+            return (IPv4Address("127.0.0.1"),)
+        return self._resolver.lookup(url.host, patience)
+
+    def _next(self, url: PictureURL, location: str) -> PictureURL:
+        try:
+            following = join(url, location, self._policy)
+        except InvalidURL as error:
+            raise URLNotAllowed(
+                "The picture's host redirects to a URL that is malformed or not allowed.",
+                log_detail=error.message,
+            ) from error
+        if url.scheme == "https" and following.scheme == "http":
+            raise URLNotAllowed("The picture's host redirects from https to http.")
+        return following

@@ -1,0 +1,167 @@
+"""One HTTP/1.1 response, read strictly and within limits.
+
+What RFC 9112 lets a client forgive is refused here: a picture's host that frames its answer in two
+ways is broken or hostile. Nothing of what it sends is repeated in a message.
+"""
+
+import re
+from dataclasses import dataclass
+
+from gateway.errors import ImageTooLarge, OriginFailed
+from gateway.scoring.fetch.connection import Connection, Disconnected
+from gateway.scoring.fetch.waiting import Patience
+
+HEAD_BYTES = 32 * 1024
+"""Bytes of all heads of one answer, interim ones (1xx) included."""
+HEAD_FIELDS = 100
+CHUNK_LINE_BYTES = 256
+TRAILER_BYTES = 8 * 1024
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\x00-\x08\x0a-\x1f\x7f]*)?")
+_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(rb"[^\x00\r\n]*")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[^\r\n]*)?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class Head:
+    """What of a response's head matters here.
+
+    Attributes:
+        status: from 200 to 599.
+        length: of the body in bytes, if the head tells.
+        chunked: whether the body comes in chunks.
+        keeps_alive: whether the connection may be used again after the body.
+        locations: every Location.
+        encoded: whether the body is compressed or otherwise encoded.
+    """
+
+    status: int
+    length: int | None
+    chunked: bool
+    keeps_alive: bool
+    locations: tuple[bytes, ...]
+    encoded: bool
+
+    @property
+    def framed(self) -> bool:
+        """Whether the body's end can be told from the end of the connection."""
+        return self.chunked or self.length is not None
+
+
+def read_head(connection: Connection, patience: Patience) -> Head:
+    """The head of the final response; interim ones before it are read and dropped.
+
+    Raises:
+        OriginFailed: it is not HTTP/1.1, or more than HEAD_BYTES.
+        Disconnected: the stream ends before.
+    """
+    left = HEAD_BYTES
+    while left > 0:
+        block = connection.read_until(b"\r\n\r\n", left, patience)
+        left -= len(block) + 4
+        head = parse_head(block)
+        if head.status == 101:
+            raise OriginFailed("The picture's host switched to another protocol.")
+        if head.status >= 200:
+            return head
+    raise OriginFailed("The picture's host sent a longer head than HTTP needs.")
+
+
+def parse_head(block: bytes) -> Head:
+    """Read a head without the empty line at its end.
+
+    Raises:
+        OriginFailed: it breaks a rule.
+    """
+    status_line, *lines = block.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise OriginFailed("The picture's host does not answer in HTTP/1.1.")
+    fields = _fields(lines)
+    minor, status = match[1], int(match[2])
+    chunked, length = _framing(fields, minor)
+    options = b",".join(fields.get(b"connection", ())).lower().split(b",")
+    codings = fields.get(b"content-encoding", [])
+    return Head(
+        status=status,
+        length=length,
+        chunked=chunked,
+        keeps_alive=minor == b"1" and b"close" not in (option.strip() for option in options),
+        locations=tuple(fields.get(b"location", ())),
+        encoded=any(coding.lower() != b"identity" for coding in codings),
+    )
+
+
+def read_body(head: Head, connection: Connection, limit: int, patience: Patience) -> bytes:
+    """The body, whole.
+
+    Raises:
+        ImageTooLarge: it has more bytes than the limit; no more than the limit and one was read.
+        OriginFailed: it is cut off or badly framed.
+    """
+    try:
+        if head.chunked:
+            return bytes(_read_chunks(connection, limit, patience))
+        if head.length is not None:
+            _check_size(head.length, limit)
+            return bytes(connection.read(head.length, patience))
+        body = connection.read_to_end(limit, patience)
+        _check_size(len(body), limit)
+        return bytes(body)
+    except Disconnected as error:
+        message = "The picture's host broke the connection off before the end of the picture."
+        raise OriginFailed(message, log_detail=str(error)) from error
+
+
+def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]]:
+    if len(lines) > HEAD_FIELDS:
+        raise OriginFailed("The picture's host sent more header fields than HTTP needs.")
+    fields: dict[bytes, list[bytes]] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not (colon and _FIELD_NAME.fullmatch(name) and _FIELD_VALUE.fullmatch(value)):
+            raise OriginFailed("The picture's host sent a malformed header field.")
+        fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    return fields
+
+
+def _framing(fields: dict[bytes, list[bytes]], minor: bytes) -> tuple[bool, int | None]:
+    codings = fields.get(b"transfer-encoding")
+    lengths = fields.get(b"content-length")
+    if codings is not None:
+        known = len(codings) == 1 and codings[0].lower() == b"chunked"
+        if not known or lengths is not None or minor == b"0":
+            raise OriginFailed("The picture's host sent a transfer encoding that cannot be read.")
+        return True, None
+    if lengths is None:
+        return False, None
+    if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise OriginFailed("The picture's host sent a malformed Content-Length.")
+    return False, int(lengths[0])
+
+
+def _read_chunks(connection: Connection, limit: int, patience: Patience) -> bytearray:
+    body = bytearray()
+    while size := _read_chunk_size(connection, patience):
+        _check_size(len(body) + size, limit)
+        body += connection.read(size, patience)
+        if connection.read(2, patience) != b"\r\n":
+            raise OriginFailed("The picture's host sent a malformed chunk.")
+    left = TRAILER_BYTES
+    while trailer := connection.read_until(b"\r\n", max(0, left), patience):
+        left -= len(trailer) + 2
+    return body
+
+
+def _read_chunk_size(connection: Connection, patience: Patience) -> int:
+    match = _CHUNK_LINE.fullmatch(connection.read_until(b"\r\n", CHUNK_LINE_BYTES, patience))
+    if match is None:
+        raise OriginFailed("The picture's host sent a malformed chunk.")
+    return int(match[1], 16)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise ImageTooLarge(f"The picture has more than {limit} bytes.")
