@@ -29,5 +29,17 @@ class Recorder(Protocol):
     def observe_queuing(self, thread_pool: str, seconds: float) -> None:
         """A task waited this long in a batching queue."""
 
-    def observe_batch(self, input_size: int, processed_size: int) -> None:
-        """A batch ran: `input_size` examples, padded up to `processed_size`."""
+    def observe_batch_input(self, size: int) -> None:
+        """A call of this many examples was given to a batching queue (input_batch_size)."""
+
+    def observe_batch(self, processed_size: int, padding_size: int) -> None:
+        """A batch was merged: `padding_size` of its `processed_size` examples are padding."""
+
+    def count_wrapped_run(self) -> None:
+        """A merged batch ran in the session (wrapped_run_count)."""
+
+    def counter_value(self, name: str) -> int:
+        """What the counter of this name stands at, such as `/tensorflow/serving/request_count`.
+
+        Of a counter with labels, its first cell; 0 for a name that is no counter.
+        """
