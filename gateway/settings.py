@@ -21,19 +21,15 @@ class InvalidSetting(Exception):
     """A setting's value is wrong; the message is one line that names it and says what is right."""
 
 
-def text(value: str) -> str:
-    """The value as it is, without the white space around it; empty is refused."""
-    if not value.strip():
-        raise ValueError("is empty")
-    return value.strip()
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A parser of one of the words."""
 
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
 
-def boolean(value: str) -> bool:
-    """true, false, 1 or 0, and nothing else."""
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if value not in words:
-        raise ValueError("must be true, false, 1 or 0")
-    return words[value]
+    return parse
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -148,6 +144,17 @@ def _network(item: str) -> AllowedNetwork:
         raise ValueError(f"must hold networks such as 10.0.0.0/8: {error}") from error
 
 
+def origins(value: str) -> tuple[str, ...]:
+    """A comma-separated list of origins as browsers write them, or `*` alone for any."""
+    items = names(value)
+    for item in items:
+        scheme, separator, host = item.partition("://")
+        known = scheme in ("http", "https") and separator and host and "/" not in host
+        if not known and items != ("*",):
+            raise ValueError("must be * or a comma-separated list such as https://example.org")
+    return items
+
+
 def setting(default: str, parse: Callable[[str], Any], sentence: str) -> Any:
     """A field: its default as it would be written in the environment, its parser, its sentence."""
     metadata = {"default": default, "parse": parse, "sentence": sentence}
@@ -180,9 +187,7 @@ class Settings:
     workers: int = setting(
         "0", integer(0, 256), "Worker processes; 0 is one per CPU that the cgroup's quota gives."
     )
-    threads: int = setting(
-        "0", integer(0, 256), "Threads in each worker that run whole requests; 0 is 8."
-    )
+    threads: int = setting("8", integer(1, 256), "Threads in each worker that run whole requests.")
     max_in_flight: int = setting(
         "0",
         integer(0, 100_000),
@@ -238,7 +243,7 @@ class Settings:
     allowed_networks: tuple[AllowedNetwork, ...] = setting(
         "",
         networks,
-        "Networks beside the public that pictures may come from, as 10.0.0.0/8 or 10.0.0.5/32:9000.",
+        "Networks beside the public that pictures may come from: 10.0.0.0/8, 10.0.0.5/32:9000.",
     )
     allowed_ports: frozenset[int] = setting(
         "80,443", ports, "Ports that pictures may come from, comma-separated."
@@ -247,7 +252,7 @@ class Settings:
         "", names, "Host names that callers may address the gateway by; empty is any."
     )
     allowed_origins: tuple[str, ...] = setting(
-        "*", names, "Origins of web pages that may call the gateway; * is any, empty is none."
+        "*", origins, "Origins of web pages that may call the gateway; * is any, empty is none."
     )
     max_model_retries: int = setting(
         "2", integer(0, 10), "Times that a call to an unreachable TensorFlow Serving is repeated."
@@ -255,7 +260,9 @@ class Settings:
     model_watch_interval: float = setting(
         "1", seconds(0.05, 3600), "Time between looks at the models' state."
     )
-    log_level: str = setting("info", text, "How much is logged: debug, info, warning or error.")
+    log_level: str = setting(
+        "info", one_of("debug", "info", "warning", "error"), "How much is logged."
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -273,6 +280,5 @@ class Settings:
             except ValueError as error:
                 raise InvalidSetting(f"{variable}={written!r} {error}") from error
         values["workers"] = values["workers"] or available_cpus()
-        values["threads"] = values["threads"] or 8
         values["max_in_flight"] = values["max_in_flight"] or 4 * values["threads"]
         return cls(**values)
