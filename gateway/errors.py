@@ -99,9 +99,20 @@ class CallerGone(GatewayError):
 
 
 class ModelNotFound(GatewayError):
-    """The gateway or TensorFlow Serving has no such model, version or label."""
+    """The gateway or TensorFlow Serving has no such model, version or label.
+
+    Args:
+        message: a sentence for the caller.
+        log_detail: what only the log gets.
+        version_named: whether a version or label was asked for; where none was, a model that the
+            gateway is configured with is missing from TensorFlow Serving.
+    """
 
     kind, slug, title = Kind.NOT_FOUND, "model-not-found", "There is no such model"
+
+    def __init__(self, message: str, *, log_detail: str = "", version_named: bool = False) -> None:
+        super().__init__(message, log_detail=log_detail)
+        self.version_named = version_named
 
 
 class Overloaded(GatewayError):
