@@ -1,0 +1,1 @@
+"""The clothing model: drawn pictures of garments and a small network that names them."""

@@ -1,0 +1,57 @@
+"""Pictures as the network takes them, drawn by several processes."""
+
+import io
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from model.clothing.pictures import LABELS, Split, draw
+
+SIDE = 299
+Pixels = npt.NDArray[np.uint8]
+Tensor = npt.NDArray[np.float32]
+Answers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded pictures (n, 299, 299, 3) and the index of each one's label."""
+
+    pixels: Pixels
+    answers: Answers
+
+
+def decoded(jpeg: bytes) -> Pixels:
+    """A JPEG's pixels at 299 x 299, as Keras's load_img gives them with interpolation "nearest"."""
+    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.NEAREST))
+
+
+def scaled(pixels: Pixels) -> Tensor:
+    """Pixels as float32 in [-1, 1], bit for bit Keras's preprocess_input in the mode tf."""
+    tensor = pixels.astype(np.float32)
+    tensor /= np.float32(127.5)
+    tensor -= np.float32(1.0)
+    return tensor
+
+
+def drawn(
+    split: Split, seed: int, count: int, processes: int, progress: Callable[[int], None]
+) -> Pictures:
+    """The first count pictures of a split, told to progress one by one."""
+    pixels = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    jobs = ((split, seed, index) for index in range(count))
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for index, picture in enumerate(pool.imap(_picture, jobs, chunksize=16)):
+            pixels[index] = picture
+            progress(index + 1)
+    return Pictures(pixels, np.arange(count) % len(LABELS))
+
+
+def _picture(job: tuple[Split, int, int]) -> Pixels:
+    """One picture's pixels, in a process of the pool."""
+    return decoded(draw(*job).jpeg)
