@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test exact check format lock model clean
+.PHONY: help run test container-test exact check format lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -17,6 +17,9 @@ run: .venv/gateway/.stamp .venv/model/.stamp ## serve the clothing model on this
 
 test: .venv/gateway/.stamp .venv/model/.stamp .venv/test/.stamp ## every test that needs neither Docker nor root
 	@.venv/test/bin/python -m pytest tests/unit tests/integration
+
+container-test: .venv/test/.stamp ## the tests that need a Docker engine
+	@.venv/test/bin/python -m pytest tests/cluster
 
 exact: .venv/test/.stamp ## compare 500 generated pictures with Keras, bit for bit
 	@.venv/test/bin/python -m pytest tests/unit/gateway/test_images_exact.py --exact
