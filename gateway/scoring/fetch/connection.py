@@ -16,7 +16,9 @@ from gateway.errors import OriginFailed
 from gateway.scoring.fetch.addresses import Address
 from gateway.scoring.fetch.waiting import Patience, TimeUp
 
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024
+HEAD_RECEIVE_BYTES = 16 * 1024
+"""Fewer while a line or a head is looked for, as what follows it would be copied once more."""
 BAD_CERTIFICATE = "The certificate of the picture's host does not prove that it is that host."
 TLS_FAILED = "The picture's host failed to open a TLS connection."
 
@@ -55,8 +57,8 @@ class Connection:
             except OSError as error:
                 raise Disconnected(f"sending: {error}") from error
 
-    def receive(self, patience: Patience, limit: int = RECEIVE_BYTES) -> bytes:
-        """What has come, at most that many bytes; nothing at the end of the stream.
+    def receive_into(self, space: memoryview, patience: Patience) -> int:
+        """Put what has come into the space; its size in bytes, 0 at the end of the stream.
 
         Raises:
             Disconnected: the connection was reset, or TLS ended without saying so.
@@ -65,13 +67,34 @@ class Connection:
         while True:
             patience.check()
             try:
-                return self._socket.recv(min(limit, RECEIVE_BYTES))
+                return self._socket.recv_into(space)
             except (BlockingIOError, ssl.SSLWantReadError):
                 patience.wait_for_socket(self._socket, select.POLLIN)
             except ssl.SSLWantWriteError:
                 patience.wait_for_socket(self._socket, select.POLLOUT)
             except OSError as error:
                 raise Disconnected(f"receiving: {error}") from error
+
+    def read_some(self, limit: int, patience: Patience) -> bytes:
+        """What has come and is not read, at most that many bytes; nothing at the stream's end."""
+        if not self._unread:
+            self._receive(min(limit, RECEIVE_BYTES), patience)
+        return self._take(limit)
+
+    def read_into(self, space: memoryview, patience: Patience) -> None:
+        """Fill the space; nothing beyond it is taken off the socket.
+
+        Raises:
+            Disconnected: the stream ends before.
+        """
+        taken = self._take(len(space))
+        space[: len(taken)] = taken
+        unfilled = space[len(taken) :]
+        while unfilled:
+            received = self.receive_into(unfilled, patience)
+            if not received:
+                raise Disconnected(f"the stream ended {len(unfilled)} bytes early")
+            unfilled = unfilled[received:]
 
     def read_until(self, mark: bytes, limit: int, patience: Patience) -> bytes:
         """What comes before the mark, which is taken too.
@@ -85,36 +108,9 @@ class Connection:
             if len(self._unread) >= limit:
                 raise OriginFailed("The picture's host sent a longer head than HTTP needs.")
             searched = max(0, len(self._unread) - len(mark) + 1)
-            received = self.receive(patience)
-            if not received:
+            if not self._receive(HEAD_RECEIVE_BYTES, patience):
                 raise Disconnected(f"the stream ended after {len(self._unread)} bytes")
-            self._unread += received
-        found = bytes(self._unread[:end])
-        del self._unread[: end + len(mark)]
-        return found
-
-    def read(self, size: int, patience: Patience) -> bytearray:
-        """That many bytes, and none beyond them is taken off the socket.
-
-        Raises:
-            Disconnected: the stream ends before.
-        """
-        data = self._unread[:size]
-        del self._unread[:size]
-        while len(data) < size:
-            received = self.receive(patience, size - len(data))
-            if not received:
-                raise Disconnected(f"the stream ended after {len(data)} of {size} bytes")
-            data += received
-        return data
-
-    def read_to_end(self, limit: int, patience: Patience) -> bytearray:
-        """All that comes until the stream ends, or one byte more than the limit."""
-        data = self._unread[: limit + 1]
-        self._unread.clear()
-        while len(data) <= limit and (received := self.receive(patience, limit + 1 - len(data))):
-            data += received
-        return data
+        return self._take(end + len(mark))[:end]
 
     def is_idle(self) -> bool:
         """Whether the other side has neither closed nor sent what nobody asked for."""
@@ -131,6 +127,17 @@ class Connection:
     def close(self) -> None:
         """End it, without waiting."""
         self._socket.close()
+
+    def _receive(self, size: int, patience: Patience) -> int:
+        space = bytearray(size)
+        received = self.receive_into(memoryview(space), patience)
+        self._unread += memoryview(space)[:received]
+        return received
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._unread[:size])
+        del self._unread[:size]
+        return taken
 
 
 def connect(address: Address, port: int, patience: Patience) -> socket.socket:

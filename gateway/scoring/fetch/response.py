@@ -6,6 +6,7 @@ ways is broken or hostile. Nothing of what it sends is repeated in a message.
 
 import re
 from dataclasses import dataclass
+from io import BytesIO
 
 from gateway.errors import ImageTooLarge, OriginFailed
 from gateway.scoring.fetch.connection import Connection, Disconnected
@@ -16,6 +17,8 @@ HEAD_BYTES = 32 * 1024
 HEAD_FIELDS = 100
 CHUNK_LINE_BYTES = 256
 TRAILER_BYTES = 8 * 1024
+MALFORMED_CHUNK = "The picture's host sent a malformed chunk."
+LONG_HEAD = "The picture's host sent a longer line or head than HTTP needs."
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -66,7 +69,7 @@ def read_head(connection: Connection, patience: Patience) -> Head:
             raise OriginFailed("The picture's host switched to another protocol.")
         if head.status >= 200:
             return head
-    raise OriginFailed("The picture's host sent a longer head than HTTP needs.")
+    raise OriginFailed(LONG_HEAD)
 
 
 def parse_head(block: bytes) -> Head:
@@ -103,13 +106,10 @@ def read_body(head: Head, connection: Connection, limit: int, patience: Patience
     """
     try:
         if head.chunked:
-            return bytes(_read_chunks(connection, limit, patience))
+            return _read_chunks(connection, limit, patience)
         if head.length is not None:
-            _check_size(head.length, limit)
-            return bytes(connection.read(head.length, patience))
-        body = connection.read_to_end(limit, patience)
-        _check_size(len(body), limit)
-        return bytes(body)
+            return _read_length(head.length, connection, limit, patience)
+        return _read_to_end(connection, limit, patience)
     except Disconnected as error:
         message = "The picture's host broke the connection off before the end of the picture."
         raise OriginFailed(message, log_detail=str(error)) from error
@@ -142,23 +142,43 @@ def _framing(fields: dict[bytes, list[bytes]], minor: bytes) -> tuple[bool, int 
     return False, int(lengths[0])
 
 
-def _read_chunks(connection: Connection, limit: int, patience: Patience) -> bytearray:
-    body = bytearray()
+def _read_length(length: int, connection: Connection, limit: int, patience: Patience) -> bytes:
+    _check_size(length, limit)
+    body = BytesIO(bytes(length))  # filled in place, as copies cost more than all else here
+    with body.getbuffer() as space:
+        connection.read_into(space, patience)
+    return body.getvalue()
+
+
+def _read_to_end(connection: Connection, limit: int, patience: Patience) -> bytes:
+    body = BytesIO()
+    while some := connection.read_some(limit + 1, patience):
+        body.write(some)
+        _check_size(body.tell(), limit)
+    return body.getvalue()
+
+
+def _read_chunks(connection: Connection, limit: int, patience: Patience) -> bytes:
+    body = BytesIO()
     while size := _read_chunk_size(connection, patience):
-        _check_size(len(body) + size, limit)
-        body += connection.read(size, patience)
-        if connection.read(2, patience) != b"\r\n":
-            raise OriginFailed("The picture's host sent a malformed chunk.")
+        _check_size(body.tell() + size, limit)
+        while size:
+            some = connection.read_some(size, patience)
+            if not some:
+                raise Disconnected(f"the stream ended {size} bytes before the end of a chunk")
+            size -= body.write(some)
+        if connection.read_until(b"\r\n", 2, patience):
+            raise OriginFailed(MALFORMED_CHUNK)
     left = TRAILER_BYTES
     while trailer := connection.read_until(b"\r\n", max(0, left), patience):
         left -= len(trailer) + 2
-    return body
+    return body.getvalue()
 
 
 def _read_chunk_size(connection: Connection, patience: Patience) -> int:
     match = _CHUNK_LINE.fullmatch(connection.read_until(b"\r\n", CHUNK_LINE_BYTES, patience))
     if match is None:
-        raise OriginFailed("The picture's host sent a malformed chunk.")
+        raise OriginFailed(MALFORMED_CHUNK)
     return int(match[1], 16)
 
 

@@ -111,7 +111,7 @@ def _check_characters(url: str) -> None:
         raise InvalidURL(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url:
         raise InvalidURL("The URL holds a backslash.")
-    if not url.isprintable() or any(character.isspace() for character in url):
+    if " " in url or not url.isprintable():
         raise InvalidURL("The URL holds white space or a control character; percent-encode it.")
 
 
