@@ -9,10 +9,16 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from gateway.scoring.budget import DecodeBudget
 from gateway.settings import InvalidSetting, Settings
+
+if TYPE_CHECKING:
+    from gateway.metrics import Metrics
+    from gateway.server.wsgi import Application
 
 METRICS_DIRECTORY = "tensorgate-metrics-"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each use makes a directory of its own
@@ -27,7 +33,8 @@ def main() -> int:
     """Serve until a signal ends it; the answer is the process's exit code."""
     try:
         settings = Settings.from_environment()
-        start(settings, lambda _metrics: create_application(settings))
+        budget = DecodeBudget(settings.decode_memory)
+        start(settings, partial(_create_application, settings, budget), budget)
     except InvalidSetting as error:
         print(f"tensorgate: {error}", file=sys.stderr)
         return 2
@@ -37,27 +44,35 @@ def main() -> int:
     return 0
 
 
-def create_application(settings: Settings) -> Any:
+def _create_application(
+    settings: Settings, budget: DecodeBudget, metrics: "Metrics"
+) -> "Application":
     """A worker's own application; imported after the fork, so that the master stays small."""
-    return importlib.import_module("gateway.app").create_app(settings)
+    app = importlib.import_module("gateway.app")
+    parts = app.assemble(settings, metrics, budget)
+    parts.start()
+    application: Application = app.create_app(settings, parts)
+    return application
 
 
-def start(settings: Settings, make_application: Callable[[Any], Any]) -> None:
+def start(
+    settings: Settings,
+    make_application: Callable[["Metrics"], "Application"],
+    budget: DecodeBudget | None = None,
+) -> None:
     """Listen, fork the workers, and stay until they have ended.
 
     Args:
         settings: everything that can be told.
         make_application: given its Metrics, makes a worker's own WSGI application after the fork.
+        budget: memory for decoding that the workers share.
     """
-    listeners = [
-        listen(settings.bind, "BIND"),
-        listen(settings.metrics_bind, "METRICS_BIND"),
-    ]
+    listeners = listen(settings.bind, "BIND"), listen(settings.metrics_bind, "METRICS_BIND")
     with metrics_directory() as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
         # Only now: prometheus_client reads the variable when it is imported.
-        worker = importlib.import_module("gateway.worker")
-        worker.serve(settings, listeners, make_application)
+        worker = importlib.import_module("gateway.server.worker")
+        worker.serve(worker.Plan(settings, listeners, make_application, budget))
 
 
 def listen(address: tuple[str, int], variable: str) -> socket.socket:

@@ -9,17 +9,22 @@ import json
 import logging
 import sys
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import glogging
 
-from gateway.head import Head
-
 if TYPE_CHECKING:
-    from gateway.server import Answer, Peer, Shell
+    from gateway.server.answers import Answer
+    from gateway.server.head import Head
+    from gateway.server.wsgi import Call, Peer
 
 LONGEST_PATH = 200
+FIELDS_OF_ANSWER = {
+    "model": "x-model-name",
+    "version": "x-model-version",
+    "timing": "server-timing",
+}
+"""What a request's line takes from the application's answer, where that has it."""
 
 access_log = logging.getLogger("tensorgate.access")
 
@@ -60,37 +65,31 @@ class ServerLog(glogging.Logger):  # type: ignore[misc]
             log.propagate = True
 
 
-def new_request_id() -> str:
-    """An id for a request that brought none."""
-    return str(uuid.uuid4())
-
-
 def access(
-    shell: "Shell",
-    peer: "Peer",
-    head: Head | None,
-    answer: "Answer",
-    request_id: str,
-    started: float,
+    head: "Head | None", answer: "Answer", request_id: str, peer: "Peer", seconds: float
 ) -> None:
-    """Write a request's line."""
-    if not access_log.isEnabledFor(logging.INFO):
-        return
-    fields: dict[str, Any] = {
+    """Write the line of a request that was answered."""
+    fields = _request_fields(head, request_id, peer)
+    fields |= {"status": answer.status, "seconds": round(seconds, 6), "bytes": len(answer.body)}
+    if answer.refused:
+        fields["refused"] = answer.refused
+    for field, name in FIELDS_OF_ANSWER.items():
+        value = answer.header(name)
+        if value is not None:
+            fields[field] = value
+    access_log.info("request", extra={"fields": fields})
+
+
+def caller_gone(call: "Call") -> None:
+    """Write the line of a request whose caller hung up."""
+    fields = _request_fields(call.head, call.request_id, call.peer)
+    access_log.info("caller gone", extra={"fields": fields})
+
+
+def _request_fields(head: "Head | None", request_id: str, peer: "Peer") -> dict[str, Any]:
+    return {
         "request_id": request_id,
         "caller": peer.caller[0],
         "method": head.method if head else "",
         "path": head.path[:LONGEST_PATH] if head else "",
-        "status": answer.status,
-        "seconds": round(time.monotonic() - started, 6),
-        "bytes": len(answer.body),
     }
-    headers = {name.lower(): value for name, value in answer.headers}
-    for field, name in (("model", "x-model-name"), ("version", "x-model-version")):
-        if name in headers:
-            fields[field] = headers[name]
-    if "server-timing" in headers:
-        fields["timing"] = headers["server-timing"]
-    if shell.draining:
-        fields["draining"] = True
-    access_log.info("request", extra={"fields": fields})

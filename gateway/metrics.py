@@ -10,14 +10,44 @@ caller's text, which would let strangers fill the memory.
 
 import os
 from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from gateway import problem
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 OTHER = "other"
+
+
+class ServerMetrics(Protocol):
+    """What a listening address counts."""
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal of the server's own; `reason` is a slug of ours."""
+
+    def in_flight(self, requests: int) -> None:
+        """Say how many requests are running or waiting in this worker."""
+
+    def connections(self, opened: int) -> None:
+        """Say how many connections this worker has."""
+
+
+class Uncounted:
+    """Counts nothing: for the address that the metrics themselves are read from."""
+
+    def refused(self, reason: str) -> None:
+        """Count nothing."""
+
+    def in_flight(self, requests: int) -> None:
+        """Count nothing."""
+
+    def connections(self, opened: int) -> None:
+        """Count nothing."""
 
 
 class Metrics:
@@ -54,13 +84,13 @@ class Metrics:
             "Calls to TensorFlow Serving that were repeated.",
             registry=self.registry,
         )
-        self.in_flight = Gauge(
+        self._in_flight = Gauge(
             "tensorgate_in_flight",
             "Requests running or waiting for a thread.",
             multiprocess_mode="livesum",
             registry=self.registry,
         )
-        self.connections = Gauge(
+        self._connections = Gauge(
             "tensorgate_connections",
             "Open connections of callers.",
             multiprocess_mode="livesum",
@@ -79,8 +109,16 @@ class Metrics:
         self._stages.labels(stage, self._known(model), _label(version)).observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """Count a refusal of the server's own."""
+        """Count a refusal of the server's own; `reason` is a slug of ours."""
         self._refused.labels(reason).inc()
+
+    def in_flight(self, requests: int) -> None:
+        """Say how many requests are running or waiting in this worker."""
+        self._in_flight.set(requests)
+
+    def connections(self, opened: int) -> None:
+        """Say how many connections this worker has."""
+        self._connections.set(opened)
 
     def _known(self, model: str) -> str:
         return model if model in self._models else OTHER
@@ -90,52 +128,76 @@ def _label(version: int | None) -> str:
     return "" if version is None else str(version)
 
 
-class DecodeBudgetCollector:
-    """The decode budget's gauges, read from memory that all workers share."""
+class DecodeBudget(Protocol):
+    """Memory for decoding that all workers share."""
 
-    def __init__(self, total_bytes: int, in_use: Callable[[], int]) -> None:
-        self._total_bytes = total_bytes
-        self._in_use = in_use
+    @property
+    def total_bytes(self) -> int:
+        """How much there is."""
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The two gauges."""
+    def in_use(self) -> int:
+        """How much all workers together hold now."""
+
+
+class _BudgetGauges(Collector):
+    """The decode budget, read from the shared memory itself when somebody asks."""
+
+    def __init__(self, budget: DecodeBudget) -> None:
+        self._budget = budget
+
+    def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "tensorgate_decode_budget_bytes",
             "Memory that all workers together may use for decoding.",
-            value=self._total_bytes,
+            value=self._budget.total_bytes,
         )
         yield GaugeMetricFamily(
             "tensorgate_decode_budget_in_use_bytes",
             "Memory taken for decoding now.",
-            value=self._in_use(),
+            value=self._budget.in_use(),
         )
 
 
 class Exposition:
-    """`GET /metrics` as a WSGI application: the numbers of all processes together."""
+    """`GET /metrics` as a WSGI application: the numbers of all processes together.
 
-    def __init__(self, metrics: Metrics, budget: DecodeBudgetCollector | None = None) -> None:
+    Args:
+        metrics: this process's, which are all there are where no directory is named.
+        budget: the decode budget, if there is one.
+    """
+
+    def __init__(self, metrics: Metrics, budget: DecodeBudget | None = None) -> None:
         self._metrics = metrics
         self._budget = budget
 
     def __call__(
-        self, environ: dict[str, object], start_response: Callable[..., object]
+        self, environ: dict[str, Any], start_response: Callable[..., object]
     ) -> list[bytes]:
         """Answer one request."""
         if environ["PATH_INFO"] != "/metrics":
-            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"The metrics are at /metrics.\n"]
-        encode, content_type = choose_encoder(str(environ.get("HTTP_ACCEPT", "")))
+            return _answer_not_found(environ, start_response)
+        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         start_response("200 OK", [("Content-Type", content_type)])
         return [encode(self._collected())]
 
     def _collected(self) -> CollectorRegistry:
+        registry = CollectorRegistry()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
-            registry = self._metrics.registry
+            registry.register(self._metrics.registry)
+        if self._budget is not None:
+            registry.register(_BudgetGauges(self._budget))
         return registry
+
+
+def _answer_not_found(
+    environ: dict[str, Any], start_response: Callable[..., object]
+) -> list[bytes]:
+    detail = "There is nothing at this path; the metrics are at /metrics."
+    document = problem.problem_of_status(404, detail, environ["tensorgate.request_id"])
+    start_response("404 Not Found", [("Content-Type", problem.CONTENT_TYPE)])
+    return [problem.encode(document)]
 
 
 def forget_process(process_id: int) -> None:

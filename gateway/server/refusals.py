@@ -6,10 +6,15 @@ access log give, so slugs come from this file and never from a caller.
 
 from collections.abc import Sequence
 
+from gunicorn.asgi import parser as http
+
 from gateway import problem
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, Overloaded
 
-CONTENT_TYPE = problem.CONTENT_TYPE
+MAX_REQUEST_LINE = 8190
+MAX_HEADER_FIELDS = 100
+MAX_HEADER_FIELD = 8190
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -38,6 +43,17 @@ def of_error(error: GatewayError) -> Refusal:
     headers = [("Retry-After", str(seconds))] if seconds is not None else []
     status = problem.STATUS_OF_KIND[error.kind]
     return Refusal(status, error.slug, error.title, error.message, headers)
+
+
+def of_parse_error(error: http.ParseError) -> Refusal:
+    """The parser's objection, in our words: its own may hold the caller's bytes."""
+    if isinstance(error, http.LimitRequestLine):
+        return target_too_long()
+    if isinstance(error, http.LimitRequestHeaders):
+        return head_too_large()
+    if isinstance(error, http.UnsupportedTransferCoding):
+        return coding_not_implemented()
+    return malformed("The request is not HTTP/1.1 as RFC 9112 defines it.")
 
 
 def malformed(detail: str) -> Refusal:
@@ -72,15 +88,17 @@ def length_required() -> Refusal:
     return Refusal(411, "length-required", "The body's length is missing", detail)
 
 
-def too_large(limit: int, sort: str) -> Refusal:
+def too_large(limit: int) -> Refusal:
     """A body over the limit of its content type."""
-    detail = f"The body is larger than {limit} bytes, the most for {sort}."
+    detail = f"The body is larger than {limit} bytes, the most for its Content-Type."
     return Refusal(413, "content-too-large", "The body is too large", detail)
 
 
-def target_too_long(limit: int) -> Refusal:
+def target_too_long() -> Refusal:
     """A request line over the limit."""
-    detail = f"The request line is longer than {limit} bytes; send long values in the body."
+    detail = (
+        f"The request line is longer than {MAX_REQUEST_LINE} bytes; send long values in the body."
+    )
     return Refusal(414, "uri-too-long", "The address is too long", detail)
 
 
@@ -104,7 +122,10 @@ def host_not_allowed() -> Refusal:
 
 def head_too_large() -> Refusal:
     """Too many header fields, or too long ones."""
-    detail = "The header fields are too many or too long; send fewer than 100, each below 8 KiB."
+    detail = (
+        f"The header fields are too many or too long: the most is {MAX_HEADER_FIELDS} fields, "
+        f"each of {MAX_HEADER_FIELD} bytes."
+    )
     return Refusal(431, "header-fields-too-large", "The header fields are too large", detail)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
-from gateway import refusals
+from gateway.server import refusals
 
 HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 HOST_WITH_PORT = re.compile(r":[0-9]*$")
@@ -66,11 +66,15 @@ class Head:
         """Whether the caller holds the body back until it is asked for."""
         return bool(self.header("expect")) and self.version >= (1, 1)
 
-    @property
-    def request_id(self) -> str:
-        """The caller's X-Request-ID if it is a plain token of at most 128 characters, else new."""
-        given = self.header("x-request-id")
-        return given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+def request_id_of(parsed: ParsedHead) -> str:
+    """The caller's X-Request-ID if it is a plain token of at most 128 characters, else a new one.
+
+    Asked of the parser and not of a Head, so that a head that is refused has one too.
+    """
+    given = [value.decode("latin-1") for name, value in parsed.headers if name == b"x-request-id"]
+    usable = len(given) == 1 and REQUEST_ID.fullmatch(given[0])
+    return given[0] if usable else str(uuid.uuid4())
 
 
 def read_head(parsed: ParsedHead) -> Head:

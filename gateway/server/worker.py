@@ -1,0 +1,200 @@
+"""The worker processes: gunicorn forks, restarts and stops them; the event loop in each is ours.
+
+gunicorn's asyncio worker brings the loop, the signals and the heartbeat. Where it would hand a
+socket to its ASGI protocol, this one hands it to `gateway/server/connection.py`.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import math
+import os
+import resource
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gasgi import ASGIWorker
+
+from gateway import logs
+from gateway.metrics import DecodeBudget, Exposition, Metrics, Uncounted, forget_process
+from gateway.server.connection import Connection
+from gateway.server.listeners import Board, Listener
+from gateway.server.shell import Shell
+from gateway.server.wsgi import Application
+from gateway.settings import Settings
+
+KILL_MARGIN = 5
+"""Seconds after the drain's end at which a worker that has not ended is killed."""
+QUIET_SECONDS = 5.0
+"""How long a drain lets connections stay that have no request on them.
+
+A caller that pauses for less is told by its next answer's `Connection: close` and loses nothing.
+"""
+SPARE_DESCRIPTORS = 512
+
+logger = logging.getLogger("tensorgate.server")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the master makes before it forks, for all workers.
+
+    make_application makes a worker's own WSGI application, given its Metrics, after the fork.
+    """
+
+    settings: Settings
+    listeners: tuple[socket.socket, socket.socket]
+    make_application: Callable[[Metrics], Application]
+    budget: DecodeBudget | None = None
+
+
+class GatewayWorker(ASGIWorker):  # type: ignore[misc]
+    """One worker process; `slot` is its place on the board, given by the master."""
+
+    slot = 0
+
+    def load_wsgi(self) -> None:
+        """Make this process's own parts, after the fork."""
+        plan: Plan = self.app.plan
+        self._settings = settings = plan.settings
+        metrics = Metrics(settings.models)
+        self._callers = Shell(settings, plan.make_application(metrics), metrics)
+        narrow = dataclasses.replace(settings, threads=1, max_connections=32, max_in_flight=8)
+        self._readers = Shell(narrow, Exposition(metrics, plan.budget), Uncounted())
+        self._stopping = asyncio.Event()
+        allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
+
+    def handle_exit_signal(self) -> None:
+        """SIGTERM: answer what is there, then end."""
+        super().handle_exit_signal()
+        self._stopping.set()
+
+    def handle_quit_signal(self) -> None:
+        """SIGQUIT or SIGINT: end now."""
+        super().handle_quit_signal()
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Serve, then end at once: threads that are still at work have nobody to answer."""
+        super().run()
+        logging.shutdown()
+        os._exit(0)
+
+    async def _serve(self) -> None:
+        self._callers.start()
+        self._readers.start()
+        callers, readers = (listener.sock for listener in self.sockets)
+        listener = Listener(
+            callers,
+            lambda: Connection(self._callers),
+            give_way=self._give_way,
+            exhausted=self._callers.cut_longest_waiting,
+        )
+        listener.open()
+        Listener(readers, lambda: Connection(self._readers)).open()
+        while self.alive and self.ppid == os.getppid():
+            await self._beat(1.0)
+        if not self._quick_shutdown:
+            await self._drain(listener)
+        self._callers.stop()
+        self._readers.stop()
+
+    def _give_way(self) -> bool:
+        """Whether another worker should have the next connection."""
+        board: Board = self.app.board
+        board.write(self.slot, len(self._callers.connections))
+        return board.another_has_fewer(self.slot)
+
+    async def _beat(self, seconds: float) -> None:
+        """Tell the master that this process lives, and wait, though not for a stop."""
+        self.notify()
+        self.app.board.write(self.slot, len(self._callers.connections))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _drain(self, listener: Listener) -> None:
+        """Answer what has come and what still comes on open connections; take no new ones.
+
+        Every answer says `Connection: close` from here on. A connection without a request stays
+        for a while, because its caller may be sending one.
+        """
+        self._callers.draining = True
+        listener.close()
+        begun = self.loop.time()
+        quiet = min(QUIET_SECONDS, self._settings.drain_timeout)
+        while self.loop.time() < begun + self._settings.drain_timeout:
+            self.notify()
+            await asyncio.sleep(0.05)
+            if not self._callers.connections or self._quick_shutdown:
+                return
+            if self.loop.time() >= begun + quiet:
+                self._callers.close_idle()
+        logger.warning("the drain ends with %d connections open", len(self._callers.connections))
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn, set up from our settings alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.board = Board(2 * plan.settings.workers + 2)
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn what it needs to know."""
+        settings = self.plan.settings
+        for name, value in {
+            "bind": [f"fd://{listener.detach()}" for listener in self.plan.listeners],
+            "workers": settings.workers,
+            "worker_class": GatewayWorker,
+            "worker_tmp_dir": shared_memory_directory(),
+            "graceful_timeout": math.ceil(settings.drain_timeout) + KILL_MARGIN,
+            "control_socket_disable": True,
+            "asgi_loop": "asyncio",
+            "loglevel": settings.log_level,
+            "logger_class": logs.ServerLog,
+            "proc_name": "tensorgate",
+            "pre_fork": self._before_fork,
+            "child_exit": self._after_end,
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> None:
+        """Nothing: each worker makes its own application."""
+
+    def _before_fork(self, _server: object, worker: GatewayWorker) -> None:
+        worker.slot = self.board.take()
+
+    def _after_end(self, _server: object, worker: GatewayWorker) -> None:
+        self.board.free(worker.slot)
+        forget_process(worker.pid)
+
+
+def serve(plan: Plan) -> None:
+    """Fork the workers and stay until they have ended."""
+    logs.configure(plan.settings.log_level)
+    address, metrics_address = (_address(listener) for listener in plan.listeners)
+    fields = {"address": address, "metrics_address": metrics_address}
+    logger.info("listening", extra={"fields": fields})
+    Server(plan).run()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port, *_ = listener.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def shared_memory_directory() -> str | None:
+    """Where small files live in memory, or None where there is no such place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+
+def allow_descriptors(needed: int) -> None:
+    """Raise this process's soft limit of open files, as far as the hard one allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
