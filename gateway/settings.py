@@ -92,6 +92,22 @@ def listening_address(value: str) -> tuple[str, int]:
     return address(value)
 
 
+def model_servers(value: str) -> tuple[tuple[str, int], ...]:
+    """One host:port, or several, comma-separated, whose hosts are IP addresses of one family."""
+    servers = tuple(address(item) for item in names(value))
+    families = {_ip_version(host) for host, _ in servers}
+    if not servers or (len(servers) > 1 and (len(families) > 1 or families == {0})):
+        raise ValueError("must be host:port, or several IP addresses of one family with ports")
+    return servers
+
+
+def _ip_version(host: str) -> int:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
+
+
 def ports(value: str) -> frozenset[int]:
     """A comma-separated list of TCP ports."""
     parsed = frozenset(integer(1, 65535)(item) for item in names(value))
@@ -165,8 +181,10 @@ def setting(default: str, parse: Callable[[str], Any], sentence: str) -> Any:
 class Settings:
     """What the gateway can be told. Sizes are in bytes, times in seconds."""
 
-    tf_serving_host: tuple[str, int] = setting(
-        "localhost:8500", address, "Where TensorFlow Serving's gRPC port answers, as host:port."
+    tf_serving_host: tuple[tuple[str, int], ...] = setting(
+        "localhost:8500",
+        model_servers,
+        "Where TensorFlow Serving's gRPC port answers: host:port, or several IP:port with commas.",
     )
     models: tuple[str, ...] = setting(
         "clothing-model",

@@ -1,21 +1,20 @@
-"""The gRPC channel to TensorFlow Serving: its target, its options, its methods.
+"""The gRPC channel to TensorFlow Serving: its options and its methods.
 
 A channel is made after the fork of a worker and lives as long as the worker: one made before can
 hang (grpc/grpc#41768), and one per call costs milliseconds.
 """
 
-import ipaddress
 import json
 import threading
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from gateway.errors import CallerGone
-
-Address = tuple[str, int]
-"""A host, name or IP address without brackets, and a port."""
+from gateway.deadline import Deadline
+from gateway.errors import CallerGone, ModelUnavailable
+from gateway.model_client.messages import ModelSpec
+from gateway.model_client.statuses import error_of
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -58,66 +57,83 @@ OPTIONS = (
 )
 
 
-def target_uri(addresses: Sequence[Address]) -> str:
-    """What gRPC is told to connect to.
+@dataclass(frozen=True)
+class Question:
+    """One call: the method's path, the request's bytes, what it is about, how long it may take.
 
-    One name is resolved by DNS, again and again; a list is of IP addresses of one family.
-
-    Raises:
-        ValueError: gRPC cannot balance over these addresses.
+    cancelled is set once nobody waits for the answer any more.
     """
-    families = {_family(host) for host, _ in addresses}
-    if len(addresses) == 1 and families == {"dns"}:
-        return f"dns:///{addresses[0][0]}:{addresses[0][1]}"
-    if not addresses or len(families) > 1 or families == {"dns"}:
-        raise ValueError("several model servers must be given as IP addresses of one family")
-    return f"{families.pop()}:" + ",".join(map(join_address, addresses))
 
+    path: str
+    request: bytes
+    spec: ModelSpec
+    deadline: Deadline
+    cancelled: threading.Event | None = None
 
-def _family(host: str) -> str:
-    try:
-        return f"ipv{ipaddress.ip_address(host).version}"
-    except ValueError:
-        return "dns"
+    def check(self) -> float:
+        """Seconds that are left.
 
-
-def join_address(address: Address) -> str:
-    """host:port, an IPv6 address in square brackets."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        Raises:
+            CallerGone: nobody waits any more.
+            DeadlineExceeded: no time is left.
+        """
+        if self.cancelled is not None and self.cancelled.is_set():
+            raise CallerGone("The caller hung up while the model was asked.")
+        return self.deadline.check("prediction")
 
 
 class Connection:
-    """One gRPC channel and the methods called over it. Messages go and come as bytes."""
+    """One gRPC channel, made when it is first used. Messages go and come as bytes.
+
+    Args:
+        target: what to connect to, as gRPC writes it.
+    """
 
     def __init__(self, target: str) -> None:
-        self._channel = grpc.insecure_channel(target, options=OPTIONS)
-        self._methods = {path: self._channel.unary_unary(path) for path in METHODS}
+        self._target = target
+        self._channel: Any = None
+        self._methods: dict[str, Any] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def ask(self, question: Question) -> bytes:
+        """The answer's bytes.
+
+        Raises:
+            GatewayError: what `statuses.OUTCOMES` says.
+            CallerGone: the caller hung up; the call has been cancelled.
+        """
+        call = self.start(question.path, question.request, question.check())
+        try:
+            while True:
+                try:
+                    answer: bytes = call.result(timeout=CANCEL_INTERVAL)
+                except grpc.FutureTimeoutError:
+                    question.check()
+                else:
+                    return answer
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            raise error_of(call.code(), call.details() or "", question.spec) from error
+        finally:
+            call.cancel()
 
     def start(self, path: str, request: bytes, seconds: float) -> Any:
-        """Begin a call: a grpc.Future that is also the grpc.Call."""
+        """Begin a call: a grpc.Future that is also the grpc.Call.
+
+        Raises:
+            ModelUnavailable: the connection has been closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise ModelUnavailable("The gateway is stopping.")
+            if self._channel is None:
+                self._channel = grpc.insecure_channel(self._target, options=OPTIONS)
+                self._methods = {path: self._channel.unary_unary(path) for path in METHODS}
         return self._methods[path].future(request, timeout=seconds)
 
     def close(self) -> None:
-        """End every call and connection."""
-        self._channel.close()
-
-
-def wait(call: Any, cancelled: threading.Event | None) -> bytes:
-    """The call's answer.
-
-    Raises:
-        CallerGone: cancelled was set; the call has been cancelled.
-        grpc.RpcError: the call failed.
-    """
-    if cancelled is None:
-        answer: bytes = call.result()
-        return answer
-    while not cancelled.is_set():
-        try:
-            answer = call.result(timeout=CANCEL_INTERVAL)
-        except grpc.FutureTimeoutError:
-            continue
-        return answer
-    call.cancel()
-    raise CallerGone("The caller hung up while the model was asked.")
+        """End every call and connection, for good."""
+        with self._lock:
+            self._closed = True
+            if self._channel is not None:
+                self._channel.close()

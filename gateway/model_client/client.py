@@ -7,17 +7,16 @@ import grpc
 import numpy as np
 
 from gateway.deadline import Deadline
-from gateway.errors import ModelRejectedInput
-from gateway.model_client import messages, retries
+from gateway.errors import ModelNotFound, ModelRejectedInput
+from gateway.model_client import messages
+from gateway.model_client.addresses import Address, Addresses, look_up, target_uri
 from gateway.model_client.channel import (
     MAX_REQUEST_BYTES,
     METADATA,
     PREDICT,
     STATUS,
-    Address,
     Connection,
-    target_uri,
-    wait,
+    Question,
 )
 from gateway.model_client.messages import (
     Metadata,
@@ -27,7 +26,9 @@ from gateway.model_client.messages import (
     TensorSpec,
     VersionStatus,
 )
-from gateway.model_client.statuses import error_of, outcome_of
+from gateway.model_client.retries import Retries
+from gateway.model_client.servers import Servers, ask_each, common_error, find_owner
+from gateway.model_client.statuses import Unreachable
 
 __all__ = [
     "Metadata",
@@ -45,25 +46,32 @@ def _ignore(_model: str) -> None:
 
 
 class ModelClient:
-    """Speaks to TensorFlow Serving; made in each worker after the fork, used by all its threads.
+    """Speaks to TensorFlow Serving; one in each worker, used by all its threads.
+
+    A call is balanced over the servers behind the target. Where one of them lacks the version that
+    the call names, the others are asked for it, so that a version that only some have is found.
 
     Args:
-        target: where it answers, as a host and a port. A name may have many addresses.
-        max_retries: further tries of a call when no server can be reached.
+        target: where TensorFlow Serving answers: a host and a port, the host a name with any number
+            of addresses; or several IP addresses of one family, each with a port.
+        max_retries: further tries of a call while no server can be reached.
         on_retry: hears the model's name before each further try.
+        lookup: asks the resolver for the addresses of a name.
     """
 
     def __init__(
         self,
-        target: Address,
+        target: Address | Sequence[Address],
         *,
         max_retries: int = 2,
         on_retry: Callable[[str], None] = _ignore,
+        lookup: Callable[[Address], tuple[Address, ...]] = look_up,
     ) -> None:
-        self._connection = Connection(target_uri([target]))
-        self._max_retries = max_retries
-        self._on_retry = on_retry
-        self._budget = retries.RetryBudget()
+        targets = _addresses(target)
+        self._balanced = Connection(target_uri(targets))
+        self._addresses = Addresses(targets, lookup)
+        self._servers = Servers()
+        self._retries = Retries(max_retries, on_retry)
 
     def predict(
         self,
@@ -75,49 +83,93 @@ class ModelClient:
         *,
         cancelled: threading.Event | None = None,
     ) -> Prediction:
-        """Run one signature; all its outputs unless some are named."""
+        """Run one signature.
+
+        Args:
+            spec: the model, and which version of it.
+            signature: the signature's name.
+            inputs: arrays of the signature's dtypes by input name.
+            deadline: also the server's: TensorFlow Serving stops a run when its time is up.
+            output_names: what to answer; everything when empty.
+            cancelled: set once nobody waits for the answer any more.
+
+        Raises:
+            ModelNotFound: no server has the model or the version.
+            ModelUnavailable: no server could be reached, or not every one and none of the others
+                has what is named.
+            ModelOverloaded: the server's queue is full.
+            ModelRejectedInput: the server calls the request wrong.
+            ModelFailed: any other failure, or an answer that makes no sense.
+            DeadlineExceeded: the time is up.
+            CallerGone: cancelled was set.
+        """
         request = messages.predict_request(spec, signature, inputs, output_names)
         if len(request) > MAX_REQUEST_BYTES:
             raise ModelRejectedInput(
-                f"The request for {spec} is larger than {MAX_REQUEST_BYTES} bytes."
+                f"The request for {spec} has {len(request)} bytes; {MAX_REQUEST_BYTES} are allowed."
             )
-        return messages.read_prediction(self._call(PREDICT, request, spec, deadline, cancelled))
+        question = Question(PREDICT, request, spec, deadline, cancelled)
+        return messages.read_prediction(self._retries.run(self._ask, question))
 
     def metadata(self, spec: ModelSpec, deadline: Deadline) -> Metadata:
-        """The signatures of one version."""
-        request = messages.metadata_request(spec)
-        return messages.read_metadata(self._call(METADATA, request, spec, deadline))
+        """The signatures of one version; raises as `predict` does."""
+        question = Question(METADATA, messages.metadata_request(spec), spec, deadline)
+        return messages.read_metadata(self._retries.run(self._ask, question))
 
     def status(self, model: str, deadline: Deadline) -> tuple[VersionStatus, ...]:
-        """The state of each version."""
-        request = messages.status_request(model)
-        return messages.read_status(self._call(STATUS, request, ModelSpec(model), deadline))
+        """The state of each version, newest first; the best of its states where servers differ.
+
+        Servers that cannot be reached are left out.
+
+        Raises:
+            ModelNotFound: no server has the model.
+            ModelUnavailable: no server could be reached.
+            ModelFailed: any other failure.
+            DeadlineExceeded: the time is up.
+        """
+        question = Question(STATUS, messages.status_request(model), ModelSpec(model), deadline)
+        reports = []
+        failures = []
+        with self._servers.hold(self._addresses.resolve(deadline)) as connections:
+            for address, call in ask_each(connections, question):
+                if call.code() is grpc.StatusCode.OK:
+                    reports.append(messages.read_status(call.result()))
+                else:
+                    failures.append((address, call))
+        if not reports:
+            raise common_error(failures, question, self._addresses.is_spare)
+        return messages.merge_status(reports)
 
     def close(self) -> None:
-        """End every call and connection."""
-        self._connection.close()
+        """End every call and connection; calls that are still made raise ModelUnavailable."""
+        self._balanced.close()
+        self._servers.close()
 
-    def _call(
-        self,
-        path: str,
-        request: bytes,
-        spec: ModelSpec,
-        deadline: Deadline,
-        cancelled: threading.Event | None = None,
-    ) -> bytes:
-        for tries in range(1, self._max_retries + 2):
-            call = self._connection.start(path, request, deadline.check("prediction"))
+    def _ask(self, question: Question) -> bytes:
+        try:
+            return self._balanced.ask(question)
+        except ModelNotFound:
+            if self._addresses.alone():
+                raise
+            return self._ask_owner(question)
+
+    def _ask_owner(self, question: Question) -> bytes:
+        addresses = self._addresses.resolve(question.deadline)
+        with self._servers.hold(addresses) as connections:
+            owner, metadata = find_owner(connections, question, self._addresses.is_spare)
+            if question.path == METADATA:
+                return metadata
             try:
-                answer = wait(call, cancelled)
-            except grpc.RpcError as error:
-                outcome = outcome_of(error.code(), error.details() or "")
-                failure = error_of(outcome, spec, error.code(), error.details() or "")
-                last = tries > self._max_retries or not outcome.retried
-                if last or not self._budget.spend():
-                    raise failure from error
-            else:
-                self._budget.earn()
-                return answer
-            self._on_retry(spec.name)
-            (cancelled or threading.Event()).wait(min(retries.pause(tries), deadline.remaining()))
-        raise AssertionError("unreachable")
+                return owner.ask(question)
+            except ModelNotFound as error:
+                raise Unreachable(
+                    f"TensorFlow Serving is exchanging {question.spec}.", retry_after=1
+                ) from error
+
+
+def _addresses(target: Address | Sequence[Address]) -> Sequence[Address]:
+    match target:
+        case (str(host), int(port)):
+            return ((host, port),)
+        case _:
+            return [(host, port) for host, port in target]

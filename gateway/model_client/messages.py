@@ -1,5 +1,6 @@
 """What is asked of TensorFlow Serving and what it answers, and how both look on the wire."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from gateway.model_client.varints import encode_varint
 
 SIGNATURES = "tensorflow.serving.SignatureDefMap"
 """The name that the type URL of metadata's Any ends in."""
+
+_STATES = ("AVAILABLE", "LOADING", "START", "UNLOADING", "END", "UNKNOWN")
+"""From the best for callers to the worst."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,16 @@ def _version_status(message: serving_pb2.ModelVersionStatus) -> VersionStatus:
         message.status.error_code,
         message.status.error_message.decode(errors="replace"),
     )
+
+
+def merge_status(reports: Sequence[Sequence[VersionStatus]]) -> tuple[VersionStatus, ...]:
+    """Several servers' reports as one: each version in its best state, newest first."""
+    best: dict[int, VersionStatus] = {}
+    for status in itertools.chain.from_iterable(reports):
+        known = best.get(status.version)
+        if known is None or _STATES.index(status.state) < _STATES.index(known.state):
+            best[status.version] = status
+    return tuple(best[version] for version in sorted(best, reverse=True))
 
 
 def _version(spec: serving_pb2.ModelSpec) -> int:

@@ -21,12 +21,15 @@ _Code = grpc.StatusCode
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a status means: the error, its sentence, and whether another try can help at once."""
+    """What a status means: the error and its sentence."""
 
     error: type[GatewayError]
     sentence: str
-    retried: bool = False
     retry_after: int | None = None
+
+
+class Unreachable(ModelUnavailable):
+    """No server took the call, or the connection broke: another try may meet one that is there."""
 
 
 _FAILED = Outcome(ModelFailed, "TensorFlow Serving failed on {spec}.")
@@ -68,12 +71,7 @@ OUTCOMES: tuple[tuple[Any, str, Outcome], ...] = (
     (
         _Code.UNAVAILABLE,
         "",
-        Outcome(
-            ModelUnavailable,
-            "TensorFlow Serving cannot be reached for {spec}.",
-            retried=True,
-            retry_after=1,
-        ),
+        Outcome(Unreachable, "TensorFlow Serving cannot be reached for {spec}.", retry_after=1),
     ),
     (_Code.DATA_LOSS, "", _FAILED),
     (_Code.UNAUTHENTICATED, "", _FORBIDDEN),
@@ -85,18 +83,18 @@ the load.
 """
 
 
-def outcome_of(code: Any, details: str) -> Outcome:
-    """The table's row for a status."""
-    for row_code, part, outcome in OUTCOMES:
-        if row_code is code and part in details:
-            return outcome
-    return _FAILED
-
-
-def error_of(outcome: Outcome, spec: ModelSpec, code: Any, details: str) -> GatewayError:
-    """The error to raise; the server's own words go to the log only."""
+def error_of(code: Any, details: str, spec: ModelSpec) -> GatewayError:
+    """The error to raise for a status; the server's own words go to the log only."""
+    outcome = _outcome_of(code, details)
     message = outcome.sentence.format(spec=spec)
     log_detail = f"{code.name}: {details}"
     if outcome.error is ModelNotFound:
         return ModelNotFound(message, log_detail=log_detail, version_named=spec.names_version)
     return outcome.error(message, log_detail=log_detail, retry_after=outcome.retry_after)
+
+
+def _outcome_of(code: Any, details: str) -> Outcome:
+    for row_code, part, outcome in OUTCOMES:
+        if row_code is code and part in details:
+            return outcome
+    return _FAILED

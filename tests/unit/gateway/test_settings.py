@@ -51,11 +51,21 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_setting(name: str) 
 
 def test_the_defaults_are_right_values() -> None:
     settings = Settings.from_environment({})
-    assert settings.tf_serving_host == ("localhost", 8500)
+    assert settings.tf_serving_host == (("localhost", 8500),)
     assert settings.models == ("clothing-model",)
     assert settings.allowed_networks == ()
     assert settings.allowed_ports == {80, 443}
     assert settings.max_in_flight == 4 * settings.threads
+
+
+def test_several_model_servers_are_ip_addresses_of_one_family() -> None:
+    settings = Settings.from_environment({"TF_SERVING_HOST": "10.0.0.1:8500, 10.0.0.2:8501"})
+    assert settings.tf_serving_host == (("10.0.0.1", 8500), ("10.0.0.2", 8501))
+    settings = Settings.from_environment({"TF_SERVING_HOST": "[::1]:8500,[::2]:8500"})
+    assert settings.tf_serving_host == (("::1", 8500), ("::2", 8500))
+    for value in ("a:1,b:1", "10.0.0.1:1,[::1]:1", "10.0.0.1:1,a:1", ""):
+        with pytest.raises(InvalidSetting):
+            Settings.from_environment({"TF_SERVING_HOST": value})
 
 
 @pytest.mark.parametrize(
