@@ -5,6 +5,7 @@ reader takes them all, and detects UTF-16. Here a document is UTF-8 without a by
 names are unique, its numbers finite and its strings Unicode.
 """
 
+import codecs
 import json
 import math
 from typing import Any, NoReturn
@@ -18,6 +19,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     Raises:
         InvalidRequest: it is not one; the message says why.
     """
+    if body.startswith(codecs.BOM_UTF8):
+        raise InvalidRequest("The body begins with a byte order mark, which JSON does not have.")
     try:
         document = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:

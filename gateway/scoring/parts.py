@@ -24,6 +24,8 @@ class Model(Protocol):
         inputs: Mapping[str, np.ndarray],
         deadline: Deadline,
         output_names: Sequence[str] = (),
+        *,
+        cancelled: threading.Event | None = None,
     ) -> Prediction:
         """Run one signature."""
 
@@ -37,7 +39,9 @@ class Model(Protocol):
 class Fetch(Protocol):
     """Brings the bytes behind a URL."""
 
-    def __call__(self, url: str, deadline: Deadline) -> bytes:
+    def __call__(
+        self, url: str, deadline: Deadline, cancelled: threading.Event | None = None
+    ) -> bytes:
         """The bytes, within the limits of the settings."""
 
 

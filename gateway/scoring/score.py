@@ -15,6 +15,7 @@ import numpy as np
 from gateway.deadline import Deadline
 from gateway.errors import (
     ContractMismatch,
+    DeadlineExceeded,
     GatewayError,
     ModelFailed,
     ModelNotFound,
@@ -29,6 +30,8 @@ from gateway.scoring.parts import URL, Context, Decode, Fetch, Model, Picture
 
 _TRIES = 6
 """Calls for one request before its model's versions count as changing too fast."""
+
+_NOT_FETCHED = "The picture was not fetched within the time that the request's pictures have."
 
 _WAIT_BEYOND_DEADLINE = 0.25
 """Seconds by which a fetch may miss its deadline before it is no longer waited for."""
@@ -200,6 +203,7 @@ class Scorer:
                 {contract.input_name: tensor},
                 context.deadline,
                 (contract.output_name,),
+                cancelled=context.cancelled,
             )
         return prediction, len(full)
 
@@ -208,15 +212,21 @@ class Scorer:
         context.check("fetch")
         deadline = context.deadline.sooner(self._fetch_timeout)
         if len(pictures) == 1:
-            return [self._bytes(pictures[0], deadline)]
-        waiting = [self._fetchers.submit(self._bytes, picture, deadline) for picture in pictures]
+            return [self._bytes(pictures[0], deadline, context)]
+        waiting = [
+            self._fetchers.submit(self._bytes, picture, deadline, context) for picture in pictures
+        ]
         return [_wait(future, deadline) for future in waiting]
 
-    def _bytes(self, picture: Picture, deadline: Deadline) -> bytes | GatewayError:
+    def _bytes(
+        self, picture: Picture, deadline: Deadline, context: Context
+    ) -> bytes | GatewayError:
         if not isinstance(picture, URL):
             return picture
         try:
-            return self._fetch_one(picture.text, deadline)
+            return self._fetch_one(picture.text, deadline, context.cancelled)
+        except DeadlineExceeded as error:
+            return error if context.deadline.expired() else OriginTimeout(_NOT_FETCHED)
         except GatewayError as error:
             return error
 
@@ -269,4 +279,4 @@ def _wait(future: "Future[bytes | GatewayError]", deadline: Deadline) -> bytes |
         return future.result(deadline.remaining() + _WAIT_BEYOND_DEADLINE)
     except TimeoutError:
         future.cancel()
-        return OriginTimeout("The picture was not fetched in time.")
+        return OriginTimeout(_NOT_FETCHED)

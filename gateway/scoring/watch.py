@@ -90,6 +90,10 @@ class ModelWatcher:
         """Stop looking; does not wait for the look that is under way."""
         self._stopped.set()
 
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join(timeout)
+
     def states(self) -> tuple[ModelState, ...]:
         """What was last seen of each model, in the order of the settings."""
         return tuple(self._states.values())
