@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test container-test exact check format lock clean
+.PHONY: help run test container-test exact benchmark check format lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -23,6 +23,9 @@ container-test: .venv/test/.stamp ## the tests that need a Docker engine
 
 exact: .venv/test/.stamp ## compare 500 generated pictures with Keras, bit for bit
 	@.venv/test/bin/python -m pytest tests/unit/gateway/test_images_exact.py --exact
+
+benchmark: .venv/gateway/.stamp .venv/model/.stamp .venv/test/.stamp ## the gateway against the book's service
+	@.venv/test/bin/python -m benchmarks.compare
 
 check: .venv/test/.stamp ## ruff and mypy
 	@.venv/test/bin/ruff check . && .venv/test/bin/ruff format --check . && .venv/test/bin/mypy
