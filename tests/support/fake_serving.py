@@ -3,6 +3,7 @@
 Score i of a `FakeVersion` is `offset + i + mean of the tensor`, so that a picture of one gray level
 has scores which say by which size, scaling and version they were made.
 """
+# ruff: noqa: ARG002 - the methods are those of the client, arguments included
 
 import json
 import random
@@ -164,9 +165,7 @@ def decode_gray(data: bytes, preprocessing: Preprocessing, deadline: Deadline) -
     return np.full(shape, int(data[5:]), np.uint8)
 
 
-def fetch_gray(
-    url: str, deadline: Deadline, cancelled: threading.Event | None = None
-) -> bytes:
+def fetch_gray(url: str, deadline: Deadline, cancelled: threading.Event | None = None) -> bytes:
     """The picture that the URL's last part names: https://pictures.example/200."""
     level = url.rpartition("/")[2]
     if level == "missing":
