@@ -86,7 +86,7 @@ def listen(address: tuple[str, int], variable: str) -> socket.socket:
     try:
         return socket.create_server(address, family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise CannotListen(
             f"cannot listen on {host}:{port} ({reason}): "
             f"stop what listens there, or set {variable} to another address."

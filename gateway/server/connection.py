@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
             self._serve()
         elif self._phase is not was:
             self._await_body()
-        elif self._head_bytes > MAX_HEAD_BYTES:
+        elif self._phase is Phase.HEAD and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(refusals.head_too_large())
 
     def _on_head(self) -> bool:

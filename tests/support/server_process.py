@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+DUMMY = "tests.support.dummy_gateway"
 
 
 @dataclass
@@ -58,9 +59,7 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def running(
-    module: str = "tests.support.dummy_gateway", **settings: object
-) -> Iterator[ServerProcess]:
+def running(module: str = DUMMY, /, **settings: object) -> Iterator[ServerProcess]:
     """A gateway process with these settings, ended at the end."""
     environment = {"PATH": os.environ["PATH"], "BIND": "127.0.0.1:0", "METRICS_BIND": "127.0.0.1:0"}
     environment |= {name.upper(): str(value) for name, value in settings.items()}
@@ -159,3 +158,30 @@ def post(path: str, body: bytes, *lines: str, content_type: str = "application/j
     head = [f"POST {path} HTTP/1.1", "Host: gateway.test", f"Content-Length: {len(body)}"]
     head += [f"Content-Type: {content_type}", *lines, "", ""]
     return "\r\n".join(head).encode() + body
+
+
+def metric(server: ServerProcess, name: str) -> float:
+    """The value now of a metric; `name` with its labels as they are written."""
+    with Caller(server.metrics_address) as caller:
+        text = caller.ask(get("/metrics")).body.decode()
+    values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(name + " ")]
+    return float(values[0]) if values else 0.0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def assert_problem(answer: Response, status: int, slug: str) -> None:
+    """The answer is an error of that sort in the one shape."""
+    document = answer.json
+    assert answer.status == status, document
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert document["type"] == f"urn:tensorgate:problem:{slug}"
+    assert document["status"] == status
+    assert document["detail"] == document["error"]
+    assert document["request_id"] == answer.headers["x-request-id"]
