@@ -84,14 +84,12 @@ class Fetcher:
             with self._places.hold("all", patience):
                 return self._follow(parsed, patience)
         except TimeUp as error:
-            if deadline.expired():
-                raise DeadlineExceeded(
-                    "The time for this request ran out while its picture was fetched."
-                ) from error
+            self._check(deadline, error)
             raise OriginTimeout(
                 f"The picture's host did not deliver within {self._timeout:g} seconds."
             ) from error
         except (NotAdmitted, NameUnknown, Unreachable) as error:
+            self._check(deadline, error)
             Patience(deadline, cancelled).pause(started + FLOOR_SECONDS - time.monotonic())
             raise URLNotAllowed(NOT_ALLOWED, log_detail=str(error)) from error
 
@@ -99,6 +97,11 @@ class Fetcher:
         """Close what is kept open."""
         self._transport.close()
         self._resolver.close()
+
+    def _check(self, deadline: Deadline, error: Exception) -> None:
+        if deadline.expired():
+            message = "The time for this request ran out while its picture was fetched."
+            raise DeadlineExceeded(message, log_detail=str(error)) from error
 
     def _follow(self, url: PictureURL, patience: Patience) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):

@@ -20,6 +20,7 @@ LOGGABLE_CHARACTERS = 200
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)(#.*)?", re.I)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_SLASHES = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?[/\\]+")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _IPV4 = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.I)
@@ -86,16 +87,21 @@ def join(base: PictureURL, location: str, policy: FetchPolicy) -> PictureURL:
         InvalidURL: the result breaks a rule.
     """
     _check_characters(location)
-    absolute = location if _SCHEME.match(location) else urljoin(str(base), location)
-    return parse(absolute, policy)
+    if _SCHEME.match(location):
+        return parse(location, policy)
+    if location.startswith("//"):
+        return parse(f"{base.scheme}:{location}", policy)
+    return parse(urljoin(str(base), location), policy)
 
 
 def loggable(url: str) -> str:
     """A URL for logs and messages: no user, no query, no fragment, escaped, and cut."""
     start = re.split(r"[?#]", url, maxsplit=1)[0]
-    scheme, separator, rest = start.partition("://")
-    authority, slash, path = rest.partition("/")
-    shown = scheme + separator + authority.rpartition("@")[2] + slash + path
+    scheme = _SLASHES.match(start)
+    beginning = scheme[0] if scheme else ""
+    authority = re.split(r"[/\\]", start[len(beginning) :], maxsplit=1)[0]
+    path = start[len(beginning) + len(authority) :]
+    shown = beginning + authority.rpartition("@")[2] + path
     escaped = shown.encode("ascii", "backslashreplace").decode("ascii")
     printable = "".join(
         character if character.isprintable() else f"\\x{ord(character):02x}"
