@@ -24,6 +24,11 @@ def upright(reader: ImageFile.ImageFile) -> Image.Image:
     return reader if turn is None else reader.transpose(turn)
 
 
+def may_turn(reader: ImageFile.ImageFile) -> bool:
+    """Whether `upright` may make another picture: a PNG's EXIF can stand behind its pixels."""
+    return reader.format == "PNG" or orientation(reader.info.get("exif", b"")) in _TURNS
+
+
 def orientation(exif: bytes) -> int:
     """The orientation's number in an EXIF block, 1 where it has none or is broken.
 
