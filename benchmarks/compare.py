@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.processes import cpu_seconds, free_port, memory_mib, python, running, wait_for
+from benchmarks.processes import cpu_seconds, free_port, memory_mib, python, running
 from gateway.cpu import available_cpus
 
 PICTURES = {"400x533": (400, 533), "1 MP": (1000, 1000), "12 MP": (4000, 3000)}
@@ -103,7 +103,6 @@ def picture_server(folder: Path) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        wait_for(process, port)  # type: ignore[arg-type]
         try:
             yield port
         finally:
