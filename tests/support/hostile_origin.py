@@ -72,7 +72,11 @@ class HostileOrigin:
     """Listens while it is entered; counts connections and keeps the requests read."""
 
     def __init__(
-        self, script: Script, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1"
+        self,
+        script: Script,
+        tls: ssl.SSLContext | None = None,
+        address: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
@@ -80,8 +84,7 @@ class HostileOrigin:
         self.gone = threading.Semaphore(0)
         self._script = script
         self._tls = tls
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listening = socket.create_server((address, 0), family=family)
+        self._listening = socket.create_server((address, port))
         self.port: int = self._listening.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]

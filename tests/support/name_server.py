@@ -46,10 +46,8 @@ class NameServer:
         self.questions: Counter[tuple[str, str]] = Counter()
         self._zone = zone
         self._stopping = threading.Event()
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
+        self._udp, self._tcp = _same_port()
         self.port: int = self._udp.getsockname()[1]
-        self._tcp = socket.create_server(("127.0.0.1", self.port))
         self._threads = [
             threading.Thread(target=serve, daemon=True)
             for serve in (self._serve_datagrams, self._serve_streams)
@@ -127,3 +125,15 @@ class NameServer:
         if texts:
             made.answer.append(dns.rrset.from_text(owner, reply.ttl, "IN", kind, *texts))
         return made
+
+
+def _same_port() -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket at one free port."""
+    for _ in range(100):
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagrams.bind(("127.0.0.1", 0))
+        try:
+            return datagrams, socket.create_server(("127.0.0.1", datagrams.getsockname()[1]))
+        except OSError:
+            datagrams.close()
+    raise OSError("no port is free for both UDP and TCP")

@@ -123,8 +123,8 @@ class Resolver:
 
     def _wait(self, question: "Future[Answer]", patience: Patience) -> Answer:
         try:
-            while not wait([question], patience.check()).done:
-                pass
+            while not question.done():
+                wait([question], patience.check())
             return question.result()
         except TimeUp as error:
             raise NameUnknown("no answer in time") from error
