@@ -13,9 +13,6 @@ from gateway.errors import ModelUnavailable
 Address = tuple[str, int]
 """A host, name or IP address without brackets, and a port."""
 
-FRESH_SECONDS = 1.0
-"""For so long is what a name resolved to used again."""
-
 LOOKUP_SECONDS = 2.0
 """So long is an answer about a name waited for where an older one is known."""
 
@@ -61,16 +58,19 @@ class Addresses:
     Args:
         targets: one name, or IP addresses, each with a port.
         lookup: asks for a name's addresses; nothing can cut it short, so it has its own thread.
+        fresh_seconds: for so long is what a name resolved to used again.
     """
 
     def __init__(
         self,
         targets: Sequence[Address],
         lookup: Callable[[Address], tuple[Address, ...]] = look_up,
+        fresh_seconds: float = 1.0,
     ) -> None:
         self._name = targets[0] if _scheme(targets[0][0]) == "dns" else None
         self._known = () if self._name else tuple(targets)
         self._lookup = lookup
+        self._fresh_seconds = fresh_seconds
         self._fresh_until = 0.0
         self._running: Future[tuple[Address, ...]] | None = None
         self._lock = threading.Lock()
@@ -127,5 +127,5 @@ class Addresses:
         with self._lock:
             self._running = None
             self._known = found
-            self._fresh_until = time.monotonic() + FRESH_SECONDS
+            self._fresh_until = time.monotonic() + self._fresh_seconds
         running.set_result(found)

@@ -99,8 +99,9 @@ class Failure:
 class StubServing:
     """A server of one model.
 
-    `calls` counts what arrived by method, `deadlines` has the seconds that each call had left, and
-    `ended_early` counts the calls that their caller cancelled or gave up.
+    `calls` counts what arrived by method, `deadlines` has the seconds that each call had left,
+    `peers` the other ends of the connections, `requests` the last calls' bytes, and `ended_early`
+    counts the calls that their caller cancelled or gave up.
     """
 
     versions: dict[int, StubModel] = field(default_factory=lambda: {1: StubModel()})
@@ -115,6 +116,7 @@ class StubServing:
     calls: Counter[str] = field(default_factory=Counter)
     deadlines: list[float] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
+    peers: set[str] = field(default_factory=set)
     ended_early: int = 0
 
     def __post_init__(self) -> None:
@@ -161,6 +163,7 @@ class StubServing:
         with self._lock:
             self.calls[method] += 1
             self.deadlines.append(context.time_remaining())
+            self.peers.add(context.peer())
             self.requests = [*self.requests[-7:], request]
             failure = self._take_failure(method)
         self._wait(context)
