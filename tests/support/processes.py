@@ -103,6 +103,25 @@ def start(
             popen.stdout.close()
 
 
+@contextlib.contextmanager
+def model_server(*flags: str) -> Iterator[Address]:
+    """`python -m model.server` with these flags; where its gRPC port answers."""
+    address = ("127.0.0.1", free_port())
+    arguments = [f"--port={address[1]}", "--rest_api_port=0", *flags]
+    with start("model.server", *arguments, venv="model") as process:
+        wait_until(lambda: process.alive() and listens(address), "the model is loaded", 120)
+        yield address
+
+
+def listens(address: Address) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Answer:
     """One HTTP answer."""
