@@ -35,12 +35,19 @@ class Servers:
         self._connections: dict[Address, Connection] = {}
         self._users: dict[Address, int] = {}
         self._used_at: dict[Address, float] = {}
+        self._closed = False
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def hold(self, addresses: Sequence[Address]) -> Iterator[dict[Address, Connection]]:
-        """A connection to each address, none of which is closed as idle meanwhile."""
+        """A connection to each address, none of which is closed as idle meanwhile.
+
+        Raises:
+            ModelUnavailable: they have been closed for good.
+        """
         with self._lock:
+            if self._closed:
+                raise ModelUnavailable("The gateway is stopping.")
             self._close_idle()
             for address in addresses:
                 if address not in self._connections:
@@ -56,8 +63,9 @@ class Servers:
                     self._used_at[address] = time.monotonic()
 
     def close(self) -> None:
-        """End every call and connection."""
+        """End every call and connection, for good."""
         with self._lock:
+            self._closed = True
             for connection in self._connections.values():
                 connection.close()
 

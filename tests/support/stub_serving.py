@@ -142,13 +142,15 @@ class StubServing:
 
     def start(self) -> None:
         """Listen; once stopped, it can be started again at the same port."""
-        options = [
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-            *self.options,
-        ]
-        self._server = grpc.server(futures.ThreadPoolExecutor(self.threads), options=options)
+        options = {
+            "grpc.max_receive_message_length": -1,
+            "grpc.max_send_message_length": -1,
+            "grpc.so_reuseport": 0,
+            **dict(self.options),
+        }
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(self.threads), options=list(options.items())
+        )
         self._server.add_generic_rpc_handlers((_Handlers(self),))
         host = f"[{self.host}]" if ":" in self.host else self.host
         self.port = self._server.add_insecure_port(f"{host}:{self.port}")
