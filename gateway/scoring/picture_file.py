@@ -30,6 +30,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 BLOCK = 4096
 """Bytes that a decoder gets at once: between two blocks the deadline is looked at."""
 
+SMALLEST_BLOCK = 512
+"""The same for large progressive pictures, of which 20 bytes can mean work on every pixel."""
+
 Size = tuple[int, int]
 
 
@@ -93,8 +96,15 @@ def open_picture(data: bytes, deadline: Deadline) -> ImageFile.ImageFile:
         )
     lean = without_texts(data) if name == "PNG" else data
     reader = _READERS[name](TimedFile(lean, deadline))
-    reader.decodermaxblock = BLOCK
+    reader.decodermaxblock = _block(reader)
     return reader
+
+
+def _block(reader: ImageFile.ImageFile) -> int:
+    if not reader.info.get("progressive"):
+        return BLOCK
+    width, height = reader.size
+    return max(SMALLEST_BLOCK, min(BLOCK, BLOCK * 1_000_000 // (width * height)))
 
 
 def without_texts(data: bytes) -> bytes:
@@ -118,11 +128,8 @@ def without_texts(data: bytes) -> bytes:
 def _webp_size(data: bytes) -> Size:
     """The canvas; RFC 9649 has the layouts."""
     if data[12:16] == b"VP8X":
-        width, height = (
-            struct.unpack("<I", data[24:27] + b"\0"),
-            struct.unpack("<I", data[27:30] + b"\0"),
-        )
-        return width[0] + 1, height[0] + 1
+        width, height = (int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return width + 1, height + 1
     if data[12:16] == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
