@@ -100,7 +100,7 @@ class IdleConnections:
 
     def _drop_old(self) -> None:
         oldest = time.monotonic() - self._seconds
-        while self._idle and self._idle[0][0] < oldest:
+        while self._idle and self._idle[0][0] <= oldest:
             self._idle.pop(0)[2].close()
 
 
