@@ -12,7 +12,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from gateway.deadline import Deadline
-from gateway.errors import GatewayError, InternalError, Kind
+from gateway.errors import GatewayError, InternalError
 from gateway.metrics import Metrics
 from gateway.model_client.client import ModelClient
 from gateway.problem import INTERNAL_DETAIL
@@ -112,11 +112,7 @@ def create_app(settings: Settings, parts: Parts) -> Flask:
 
 
 def _answer_error(error: GatewayError) -> Response:
-    if error.log_detail or error.kind is Kind.INTERNAL:
-        fields = {"request_id": calls.request_id(), "error": error.slug}
-        logger.warning(
-            "%s %s", error.message, error.log_detail, extra={"fields": fields}, exc_info=error
-        )
+    calls.log_error(error)
     return calls.response_of_error(error)
 
 

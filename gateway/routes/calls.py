@@ -1,5 +1,6 @@
 """What each request brings from the shell that read it, whichever route it takes."""
 
+import logging
 import threading
 import uuid
 
@@ -8,9 +9,11 @@ from werkzeug.exceptions import HTTPException
 
 from gateway import problem
 from gateway.deadline import Deadline
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Kind
 from gateway.scoring.parts import Context
 from gateway.scoring.stages import Stages
+
+logger = logging.getLogger("tensorgate.errors")
 
 
 def request_id() -> str:
@@ -29,6 +32,15 @@ def context(timeout: float) -> Context:
         cancelled=environ.get("tensorgate.cancelled") or threading.Event(),
         stages=Stages(environ.get("tensorgate.queue_seconds", 0.0)),
     )
+
+
+def log_error(error: GatewayError) -> None:
+    """Write down what only the operator may read of a failure; our own mistakes with a trace."""
+    fields = {"request_id": request_id(), "error": error.slug, "detail": error.log_detail}
+    if error.kind is Kind.INTERNAL:
+        logger.error("%s", error.message, extra={"fields": fields}, exc_info=error)
+    elif error.log_detail:
+        logger.info("%s", error.message, extra={"fields": fields})
 
 
 def json_response(document: dict[str, object], status: int = 200) -> Response:

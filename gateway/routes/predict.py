@@ -65,6 +65,7 @@ def _response(question: Question, scored: Scored, context: Context) -> Response:
 def _answer(row: Any, question: Question, scored: Scored) -> dict[str, Any]:
     """One picture's place in a list: its scores, or its own error in the shape of all errors."""
     if isinstance(row, GatewayError):
+        calls.log_error(row)
         return {"error": problem.problem_of_error(row, calls.request_id())}
     return {
         "scores": named_scores(

@@ -99,11 +99,11 @@ class ContractStore:
         return dict(sorted(kept.items(), reverse=True))
 
     def forget_gone(self, model: str, versions: tuple[VersionStatus, ...]) -> None:
-        """Drop what is kept of versions that the server unloads or has unloaded."""
+        """Drop what is kept of versions that no server has, or that are being unloaded."""
+        serving = {status.version for status in versions if status.state not in _GONE}
         with self._lock:
-            for status in versions:
-                if status.state in _GONE:
-                    self._known.pop((model, status.version), None)
+            for key in [key for key in self._known if key[0] == model and key[1] not in serving]:
+                del self._known[key]
 
     def forget(self, model: str) -> None:
         """Drop everything kept of the model: its server was away and may be another one now."""
@@ -138,7 +138,7 @@ class ContractStore:
         if known is None:
             known = self._fetch_once(key, deadline)
         if isinstance(known, ContractMismatch):
-            raise ContractMismatch(known.message)
+            raise ContractMismatch(known.message, log_detail=known.log_detail)
         return known
 
     def _fetch_once(self, key: _Key, deadline: Deadline) -> ModelContract | ContractMismatch:

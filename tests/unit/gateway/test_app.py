@@ -220,10 +220,14 @@ def test_models_is_known_before_the_first_look() -> None:
     assert (model["current"], model["versions"]) == (None, [])
 
 
-def test_a_version_that_the_server_unloads_is_forgotten(gateway: Gateway) -> None:
+@pytest.mark.parametrize("gone", ["END", "UNLOADING", ""])
+def test_a_version_that_no_server_has_any_more_is_forgotten(gateway: Gateway, gone: str) -> None:
     versions = gateway.serving.servers[0]["clothing-model"]
     versions[2] = FakeVersion()
-    versions[1].state = "END"
+    if gone:
+        versions[1].state = gone
+    else:
+        del versions[1]
     gateway.parts.watcher.look()
     assert list(gateway.parts.contracts.known("clothing-model")) == [2]
 
@@ -246,6 +250,18 @@ def test_the_watcher_looks_by_itself_and_survives_its_own_mistakes(
     made.parts.start()
     made.parts.watcher.join(5)
     assert made.ready()[0] == 200
+
+
+def test_what_only_the_operator_may_read_is_in_the_log(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway.serving.failure = ModelUnavailable("It is away.", log_detail="10.0.0.7 refused")
+    with caplog.at_level(logging.INFO):
+        answer = gateway.client.post("/predict", data=gray(0), content_type="image/png")
+    assert "10.0.0.7" not in answer.text
+    assert [record.__dict__["fields"]["detail"] for record in caplog.records] == [
+        "10.0.0.7 refused"
+    ]
 
 
 def test_key_order_is_kept(gateway: Gateway) -> None:

@@ -271,6 +271,10 @@ FORMS: list[tuple[str, bytes, str]] = [
     ("other boundary", FILE.replace(b"xyz", b"abc") + b"--abc--\r\n", "broken or cut off"),
     ("no disposition", b"--xyz\r\nA: b\r\n\r\ngray 1\r\n--xyz--\r\n", "broken or cut off"),
     ("not UTF-8", FILE.replace(b'"a"', b'"\xff"') + b"--xyz--\r\n", "broken or cut off"),
+    ("a delimiter inside a line", b"-" + FILE + b"--xyz--\r\n", "no file"),
+    ("only a delimiter inside a line", b"---xyz--\r\n", "broken or cut off"),
+    ("a delimiter with more after it", FILE + b"--xyza\r\n--xyz--", "broken or cut off"),
+    ("a head without an end", b"--xyz\r\n" + b"a: b\r\n" * 2000 + FILE, "broken or cut off"),
     ("a field", FILE.replace(b'; filename="a"', b"") + b"--xyz--\r\n", "'a' is not a file"),
     ("too many files", FILE * 4 + b"--xyz--\r\n", "more than 3"),
 ]
