@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from model.server.errors import unimplemented
+
 FIELDS = {
     tf.float32: "float_val",
     tf.float64: "double_val",
@@ -29,6 +31,9 @@ FIELDS = {
     tf.complex128: "dcomplex_val",
 }
 """The repeated field that carries each dtype."""
+
+BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in FIELDS}
+"""The dtypes by their number in a TensorProto."""
 
 BIT_PATTERNS = {tf.float16, tf.bfloat16}
 """Dtypes whose values travel as the integers of their 16 bits."""
@@ -59,9 +64,15 @@ def from_proto(proto: Any) -> np.ndarray:
 
 
 def to_proto(value: Any, *, as_content: bool = False) -> Any:
-    """The TensorProto of what a run gave, in its repeated field unless `as_content`."""
+    """The TensorProto of what a run gave, in its repeated field unless `as_content`.
+
+    Raises:
+        ServingError: UNIMPLEMENTED, values of this type have no place in a TensorProto here.
+    """
     array = _as_array(value)
     dtype = tf.as_dtype(array.dtype)
+    if dtype not in FIELDS:
+        unimplemented(f"Outputs of type {dtype.name} cannot be answered by this server")
     proto = tf.make_tensor_proto(0, dtype=tf.int32)
     proto.Clear()
     proto.dtype = dtype.as_datatype_enum
@@ -76,10 +87,9 @@ def to_proto(value: Any, *, as_content: bool = False) -> Any:
 
 
 def _dtype_of(proto: Any) -> Any:
-    dtype = tf.as_dtype(proto.dtype) if proto.dtype else None
-    if dtype not in FIELDS:
+    if proto.dtype not in BY_NUMBER:
         raise ValueError(f"no tensor of data type {proto.dtype} can be fed")
-    return dtype
+    return BY_NUMBER[proto.dtype]
 
 
 def _shape_of(proto: Any) -> tuple[int, ...]:

@@ -1,0 +1,127 @@
+"""The command line is TensorFlow Serving's, and says what cannot be had."""
+
+import os
+from dataclasses import fields
+
+import pytest
+
+from model.server.flags import OURS, REFUSED, FlagError, Flags, parse_flags, usage
+from tests.support import serving_reference
+
+FLAG_ROWS = [row for row in serving_reference.section("flags") if "name" in row.more]
+CPUS = len(os.sched_getaffinity(0))
+MEANINGS = {"4xCPU": 4 * CPUS, "CPU": CPUS}
+"""What the reference's words for a default mean on this machine."""
+
+ROWS = (
+    "flags.port flags.grpc-socket-path flags.rest-api-port flags.rest-api-num-threads "
+    "flags.rest-api-timeout-in-ms flags.rest-api-enable-cors-support flags.enable-batching "
+    "flags.allow-version-labels-for-unavailable-models flags.batching-parameters-file "
+    "flags.enable-per-model-batching-parameters flags.model-config-file "
+    "flags.model-config-file-poll-wait-seconds flags.model-name flags.model-base-path "
+    "flags.num-load-threads flags.num-unload-threads flags.max-num-load-retries "
+    "flags.load-retry-interval-micros flags.file-system-poll-wait-seconds "
+    "flags.flush-filesystem-caches flags.tensorflow-session-parallelism "
+    "flags.tensorflow-session-config-file flags.tensorflow-intra-op-parallelism "
+    "flags.tensorflow-inter-op-parallelism flags.use-alts-credentials flags.ssl-config-file "
+    "flags.platform-config-file flags.per-process-gpu-memory-fraction flags.saved-model-tags "
+    "flags.grpc-channel-arguments flags.grpc-max-threads flags.enable-model-warmup "
+    "flags.num-request-iterations-for-warmup flags.version flags.monitoring-config-file "
+    "flags.remove-unused-fields-from-bundle-metagraph flags.prefer-tflite-model "
+    "flags.num-tflite-pools flags.num-tflite-interpreters-per-pool "
+    "flags.enable-signature-method-name-check flags.xla-cpu-compilation-enabled "
+    "flags.xla-gpu-compilation-enabled flags.enable-profiler "
+    "flags.thread-pool-factory-config-file flags.mixed-precision flags.skip-initialize-tpu "
+    "flags.enable-grpc-healthcheck-service flags.enable-serialization-as-tensor-content"
+)
+
+
+def test_every_flag_of_the_reference_is_here_and_no_other_but_ours() -> None:
+    assert {row.id for row in FLAG_ROWS} == set(ROWS.split())
+    assert {entry.name for entry in fields(Flags)} - OURS == {row.more["name"] for row in FLAG_ROWS}
+
+
+@pytest.mark.parametrize("row", FLAG_ROWS, ids=lambda row: row.id)
+def test_a_flag_has_the_references_default(row: serving_reference.Row) -> None:
+    [entry] = [entry for entry in fields(Flags) if entry.name == row.more["name"]]
+    expected = MEANINGS.get(str(row.more.get("default")), row.more.get("default"))
+    if expected in (None, 0, False):
+        assert getattr(Flags(), entry.name) in (0, False)
+    else:
+        assert getattr(Flags(), entry.name) == expected
+    assert entry.metadata["help"].endswith(".")
+
+
+def test_values_follow_an_equals_sign_or_the_flag() -> None:
+    flags = parse_flags(["--port=9000", "--model_name", "hat", "--model_base_path=/m=1"])
+    assert (flags.port, flags.model_name, flags.model_base_path) == (9000, "hat", "/m=1")
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--enable_batching", True),
+        ("--enable_batching=true", True),
+        ("--enable_batching=TRUE", True),
+        ("--enable_batching=1", True),
+        ("--enable_batching=false", False),
+        ("--enable_batching=0", False),
+    ],
+)
+def test_booleans_are_true_alone_or_by_their_word(argument: str, expected: bool) -> None:
+    assert parse_flags([argument]).enable_batching is expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--colour=blue"], "unknown argument: --colour=blue"),
+        (["-port=1"], "unknown argument: -port=1"),
+        (["serve"], "unknown argument: serve"),
+        (["--enable_batching", "true"], "unknown argument: true"),
+        (["--port=many"], "--port must be a whole number, not 'many'"),
+        (["--per_process_gpu_memory_fraction=x"], "must be a number, not 'x'"),
+        (["--enable_batching=yes"], "--enable_batching must be true or false, not 'yes'"),
+        (["--port"], "--port needs a value"),
+        (["--model_name", "--port=1"], "--model_name needs a value"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(arguments: list[str], said: str) -> None:
+    with pytest.raises(FlagError) as caught:
+        parse_flags(arguments)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+WORKING = {
+    "platform_config_file": "/p",
+    "prefer_tflite_model": "true",
+    "num_tflite_pools": "4",
+    "num_tflite_interpreters_per_pool": "2",
+    "enable_profiler": "true",
+    "thread_pool_factory_config_file": "/t",
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_pythons_runtime_cannot_do_is_refused_by_name(name: str) -> None:
+    with pytest.raises(FlagError, match=f"^--{name}={WORKING[name]} cannot be had here: "):
+        parse_flags([f"--{name}={WORKING[name]}"])
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--enable_profiler=false",
+        "--prefer_tflite_model=false",
+        "--num_tflite_interpreters_per_pool=1",
+        "--platform_config_file=",
+    ],
+)
+def test_a_refused_flag_may_ask_for_nothing(argument: str) -> None:
+    assert parse_flags([argument])
+
+
+def test_the_usage_names_every_flag() -> None:
+    text = usage()
+    assert all(f"--{entry.name}=" in text for entry in fields(Flags))
