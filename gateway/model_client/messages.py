@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from gateway.errors import ModelFailed
+from gateway.errors import ModelFailed, ModelNotFound
 from gateway.model_client import tensors
 from gateway.model_client.protos import serving_pb2, tensor_pb2
 from gateway.model_client.varints import encode_varint
@@ -94,6 +94,7 @@ def predict_request(
     """A PredictRequest. Each tensor's memory is copied once, past the Protocol Buffers runtime.
 
     Raises:
+        ModelNotFound: the version is no 64-bit number, or a name no Unicode text.
         TypeError: an array cannot be sent, as `tensors.serialize_tensor` says.
     """
     head = serving_pb2.PredictRequest(
@@ -129,11 +130,16 @@ def status_request(model: str) -> bytes:
 
 
 def _model_spec(spec: ModelSpec, signature: str = "") -> serving_pb2.ModelSpec:
-    message = serving_pb2.ModelSpec(name=spec.name, signature_name=signature)
-    if spec.version is not None:
-        message.version.value = spec.version
-    elif spec.label is not None:
-        message.version_label = spec.label
+    try:
+        message = serving_pb2.ModelSpec(name=spec.name, signature_name=signature)
+        if spec.version is not None:
+            message.version.value = spec.version
+        elif spec.label is not None:
+            message.version_label = spec.label
+    except ValueError as error:
+        raise ModelNotFound(
+            f"No server can have {spec}.", version_named=spec.names_version
+        ) from error
     return message
 
 

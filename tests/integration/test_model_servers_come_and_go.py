@@ -47,6 +47,38 @@ def server_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], tup
         process.stdout.close()
 
 
+FORKED = """
+import os, sys
+import numpy as np
+from gateway.deadline import Deadline
+from gateway.model_client.client import ModelClient, ModelSpec
+client = ModelClient(("127.0.0.1", int(sys.argv[1])))
+children = []
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        inputs = {"input_8": np.zeros((1, 2, 2, 3), np.float32)}
+        spec = ModelSpec("clothing-model")
+        client.predict(spec, "serving_default", inputs, Deadline.after(20))
+        client.close()
+        os._exit(0)
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+def test_each_worker_makes_its_own_channel_after_the_fork() -> None:
+    with StubServing() as server:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", FORKED, str(server.port)],
+            cwd=ROOT,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0
+        assert len(server.peers) == 2
+
+
 def test_no_large_request_is_lost_when_one_of_two_servers_is_killed_under_load() -> None:
     retried: list[str] = []
     enough = threading.Event()

@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
     status_pb2,
 )
 
-from gateway.errors import ModelFailed
+from gateway.errors import ModelFailed, ModelNotFound
 from gateway.model_client import messages, tensors
 from gateway.model_client.messages import ModelSpec, VersionStatus
 from gateway.model_client.protos import serving_pb2, tensor_pb2
@@ -153,6 +153,23 @@ def test_the_other_requests_equal_tensorflow_servings_own(spec: ModelSpec) -> No
     assert read == metadata
     status = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": spec.name})
     assert type(status).FromString(messages.status_request(spec.name)) == status
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [ModelSpec("m", 2**63), ModelSpec("m", -(10**30)), ModelSpec("m", label="\ud800")],
+    ids=["too large", "too small", "a lone surrogate"],
+)
+def test_a_version_that_cannot_be_written_does_not_exist(spec: ModelSpec) -> None:
+    for request in (predict_request_for, messages.metadata_request):
+        with pytest.raises(ModelNotFound) as caught:
+            request(spec)
+        assert caught.value.version_named
+        assert caught.value.message.encode()
+
+
+def predict_request_for(spec: ModelSpec) -> bytes:
+    return messages.predict_request(spec, "serving_default", {}, ())
 
 
 def test_a_prediction_is_read_with_the_version_that_computed_it() -> None:
