@@ -99,12 +99,12 @@ def stack(engine: None, sample: Path) -> Iterator[str]:
         pictures = docker(
             *("run", "--detach", "--rm", "--network", "tensorgate_default"),
             *("--volume", f"{sample.parent}:/pictures:ro", "--user", "10001"),
-            *(base, "python3", "-m", "http.server", "--directory", "/pictures", "8000"),
+            *(base, "python3", "-m", "http.server", "--directory", "/pictures", "80"),
         )
         try:
             form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
             address = docker("inspect", "--format", form, pictures)
-            yield f"http://{address}:8000/pants.jpg"
+            yield f"http://{address}/pants.jpg"
         finally:
             docker("kill", pictures)
     finally:
@@ -115,9 +115,7 @@ def stack(engine: None, sample: Path) -> Iterator[str]:
 
 def allow_pictures_from(url: str) -> None:
     """Start the gateway again with the picture server's address allowed."""
-    address = url.split("/")[2]
-    host, _, port = address.partition(":")
-    environment = {**os.environ, "ALLOWED_NETWORKS": f"{host}/32:{port}"}
+    environment = {**os.environ, "ALLOWED_NETWORKS": url.split("/")[2] + "/32"}
     subprocess.run(
         ["docker", "compose", "up", "--detach", "--wait", "gateway"],
         cwd=ROOT,
