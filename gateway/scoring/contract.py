@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.errors import ContractMismatch
-from gateway.model_client.client import Metadata, Signature, TensorSpec
+from gateway.model_client.messages import Metadata, Signature, TensorSpec
 from gateway.scoring.contract_document import (
     ContractDocument,
     Preprocessing,
