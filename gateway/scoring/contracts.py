@@ -66,7 +66,8 @@ class ContractStore:
             try:
                 return self._of_version(spec.name, version, deadline)
             except ModelNotFound:
-                self._believed.pop(spec, None)
+                with self._lock:
+                    self._believed.pop(spec, None)
         return self._of_asked(spec, deadline)
 
     def ask_version(self, spec: ModelSpec, deadline: Deadline) -> int:
@@ -87,8 +88,9 @@ class ContractStore:
 
     def believe(self, spec: ModelSpec, version: int) -> None:
         """Take it that calls of this spec are answered by this version."""
-        if spec.version is None:
-            self._believed[spec] = version
+        if spec.version is None and self._believed.get(spec) != version:
+            with self._lock:
+                self._believed[spec] = version
 
     def known(self, model: str) -> dict[int, ModelContract | ContractMismatch]:
         """What is kept of the model, by version, newest first."""

@@ -6,6 +6,8 @@ The model server is a stub on a real gRPC port, pictures come from a host on loo
 import base64
 import io
 import json
+import re
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -15,7 +17,15 @@ import pytest
 from PIL import Image
 
 from tests.support.picture_host import PictureHost, picture_host
-from tests.support.processes import Answer, Gateway, free_port, gateway, wait_until
+from tests.support.processes import (
+    Answer,
+    Gateway,
+    free_port,
+    gateway,
+    listens,
+    start,
+    wait_until,
+)
 from tests.support.stub_serving import (
     CLOTHES,
     PREDICT,
@@ -340,6 +350,44 @@ def test_a_model_server_that_goes_and_comes_back() -> None:
         wait_until(lambda: started.predict(upload).status == 200, "predictions come back")
         wait_until(lambda: not started.ask("GET", "/readyz").json["missing"], "nothing is missing")
         stub.stop()
+
+
+def test_a_model_server_that_hangs_or_is_killed_costs_no_more_than_the_deadline() -> None:
+    port = free_port()
+    upload = {"image": base64.b64encode(PNG).decode(), "top": 1}
+    arguments = ("tests.support.stub_serving", "--port", str(port))
+    with start(*arguments, venv="test") as stub:
+        wait_until(lambda: listens(("127.0.0.1", port)), "the stub listens")
+        with gateway(("127.0.0.1", port), request_timeout=1) as started:
+            stub.popen.send_signal(signal.SIGSTOP)
+            try:
+                with ThreadPoolExecutor(4) as callers:
+                    answers = list(callers.map(lambda _: started.predict(upload), range(8)))
+                assert {answer.status for answer in answers} == {504}
+                assert started.ask("GET", "/healthz").status == 200
+                assert started.ready()
+            finally:
+                stub.popen.send_signal(signal.SIGCONT)
+            wait_until(lambda: started.predict(upload).status == 200, "predictions come back")
+            stub.kill()
+            answer = started.predict(upload)
+            assert answer.status in (503, 504)
+            assert "retry-after" in answer.headers or answer.status == 504
+
+
+def test_predictions_are_counted_by_model_version_and_outcome_across_workers() -> None:
+    upload = {"image": base64.b64encode(PNG).decode()}
+    with StubServing() as stub, gateway(stub.address, workers=2) as started:
+        for _ in range(12):
+            assert started.predict(upload).status == 200
+        assert started.predict({"image": "AAAA"}).status == 422
+        page = started.metrics()
+    version = 'model="clothing-model",outcome="ok",version="1"'
+    assert f"tensorgate_requests_total{{{version}}} 12.0" in page
+    failed = 'model="clothing-model",outcome="refused",version=""'
+    assert f"tensorgate_requests_total{{{failed}}} 1.0" in page
+    stages = set(re.findall(r'tensorgate_stage_seconds_count{[^}]*stage="(\w+)"', page))
+    assert stages == {"queue", "fetch", "decode", "predict"}
 
 
 def test_a_contract_that_does_not_fit_keeps_the_gateway_from_being_ready() -> None:

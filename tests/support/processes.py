@@ -165,6 +165,13 @@ class Gateway:
         """`POST /predict` with these fields as JSON."""
         return self.ask("POST", "/predict", json.dumps(fields).encode())
 
+    def metrics(self) -> str:
+        """What `/metrics` says."""
+        connection = http.client.HTTPConnection(*self.metrics_address, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+
     def ready(self) -> bool:
         """Whether `/readyz` passes now."""
         return self.ask("GET", "/readyz").status == 200

@@ -1,6 +1,8 @@
 """Which version computes, which contract makes the tensor, and what is said when they differ."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from gateway.errors import (
     ModelUnavailable,
     UndecodableImage,
 )
-from gateway.model_client.client import ModelSpec
+from gateway.model_client.client import Metadata, ModelSpec
+from gateway.scoring.contracts import ContractStore
 from gateway.scoring.parts import URL, Context, Picture
 from gateway.scoring.score import Scored, Scorer
 from tests.support.fake_serving import (
@@ -249,6 +252,49 @@ def test_a_contract_is_asked_for_once() -> None:
         score(scorer, gray(0))
     assert [call for call, _ in serving.calls].count("metadata") == 1
     assert len(serving.predictions) == 5
+
+
+class SlowServing:
+    """Answers for its metadata only once it is let."""
+
+    def __init__(self, serving: FakeServing) -> None:
+        self.let = threading.Event()
+        self.asked = threading.Event()
+        self.predict, self.status, self._metadata = (
+            serving.predict,
+            serving.status,
+            serving.metadata,
+        )
+
+    def metadata(self, spec: ModelSpec, deadline: Deadline) -> Metadata:
+        self.asked.set()
+        assert self.let.wait(5)
+        return self._metadata(spec, deadline)
+
+
+def test_a_contract_that_many_want_at_once_is_asked_for_once() -> None:
+    serving = one_server(v1=FakeVersion())
+    slow = SlowServing(serving)
+    store = ContractStore(slow, {})
+    with ThreadPoolExecutor(8) as callers:
+        wanted = [callers.submit(store.contract_for, CLOTHING, Deadline.after(5)) for _ in range(8)]
+        assert slow.asked.wait(5)
+        with pytest.raises(DeadlineExceeded):
+            store.contract_for(CLOTHING, Deadline.after(0.02))
+        slow.let.set()
+        assert len({id(future.result(5)) for future in wanted}) == 1
+    assert [call for call, _ in serving.calls].count("metadata") == 1
+
+
+def test_a_contract_that_could_not_be_asked_for_is_asked_for_again() -> None:
+    serving = one_server(v1=FakeVersion(), v2=FakeVersion())
+    scorer = parts(serving).scorer
+    named = ModelSpec("clothing-model", version=1)
+    serving.failure = ModelUnavailable("It is away.")
+    with pytest.raises(ModelUnavailable):
+        score(scorer, gray(0), spec=named)
+    serving.failure = None
+    assert score(scorer, gray(0), spec=named).version == 1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
