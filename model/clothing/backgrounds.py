@@ -28,7 +28,7 @@ def _mix(colors: Colors, share: Field) -> Canvas:
     return colors[0] * (1 - part) + colors[1] * part
 
 
-def paper(rng: np.random.Generator, height: int, width: int, colors: Colors) -> Canvas:
+def paper(_rng: np.random.Generator, height: int, width: int, colors: Colors) -> Canvas:
     """One color."""
     return _mix(colors, np.zeros((height, width), np.float32))
 

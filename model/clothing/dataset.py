@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ Answers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures (n, 299, 299, 3) and the index of each one's label."""
+    """Decoded pictures (n, 299, 299, 3) and the place of each one's label in LABELS."""
 
     pixels: Pixels
     answers: Answers
@@ -27,12 +28,12 @@ class Pictures:
 
 def decoded(jpeg: bytes) -> Pixels:
     """A JPEG's pixels at 299 x 299, as Keras's load_img gives them with interpolation "nearest"."""
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.NEAREST))
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST))
 
 
 def scaled(pixels: Pixels) -> Tensor:
-    """Pixels as float32 in [-1, 1], bit for bit Keras's preprocess_input in the mode tf."""
+    """Pixels as float32 in [-1, 1], bit for bit as Keras's preprocess_input in its mode tf."""
     tensor = pixels.astype(np.float32)
     tensor /= np.float32(127.5)
     tensor -= np.float32(1.0)
@@ -42,11 +43,12 @@ def scaled(pixels: Pixels) -> Tensor:
 def drawn(
     split: Split, seed: int, count: int, processes: int, progress: Callable[[int], None]
 ) -> Pictures:
-    """The first count pictures of a split, told to progress one by one."""
+    """The first count pictures of a split; progress is told how many there are, one by one."""
     pixels = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    jobs = ((split, seed, index) for index in range(count))
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for index, picture in enumerate(pool.imap(_picture, jobs, chunksize=16)):
+    jobs = [(split, seed, index) for index in range(count)]
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawned) as pool:
+        for index, picture in enumerate(pool.map(_picture, jobs, chunksize=16)):
             pixels[index] = picture
             progress(index + 1)
     return Pictures(pixels, np.arange(count) % len(LABELS))

@@ -29,15 +29,15 @@ def _tile(tile: Field, u: Field, v: Field, repeats: float) -> Field:
     return np.asarray(tile[rows, columns])
 
 
-def plain(rng: np.random.Generator) -> Pattern:
+def plain(_rng: np.random.Generator) -> Pattern:
     """One color."""
-    return lambda u, v: np.zeros_like(u)
+    return lambda u, _: np.zeros_like(u)
 
 
 def across(rng: np.random.Generator) -> Pattern:
     """Stripes across."""
     count, share = rng.uniform(30, 75), rng.uniform(-0.6, 0.6)
-    return lambda u, v: _edge(np.sin(v * np.float32(count)) - np.float32(share))
+    return lambda _, v: _edge(np.sin(v * np.float32(count)) - np.float32(share))
 
 
 def dots(rng: np.random.Generator) -> Pattern:
@@ -65,8 +65,9 @@ def knit(rng: np.random.Generator) -> Pattern:
     count = np.float32(rng.uniform(70, 120))
 
     def pattern(u: Field, v: Field) -> Field:
-        slant = np.abs((u * count / 6) % 2 - 1)
-        return (np.sin(v * count + slant * 3) * np.float32(0.5) + np.float32(0.5)) * np.float32(0.6)
+        slant = np.abs((u * count / np.float32(1.8)) % 2 - 1)
+        wave = np.sin(v * count + slant * 3)
+        return np.asarray((wave + 1) * np.float32(0.3))
 
     return pattern
 
@@ -80,7 +81,7 @@ def blotches(rng: np.random.Generator) -> Pattern:
 def upright(rng: np.random.Generator) -> Pattern:
     """Stripes down the cloth, pairs of a wide and a narrow one."""
     count = np.float32(rng.uniform(30, 60))
-    return lambda u, v: _edge(np.sin(u * count) + np.float32(0.5) * np.sin(u * count * 2) - 0.4)
+    return lambda u, _: _edge(np.sin(u * count) + np.float32(0.5) * np.sin(u * count * 2) - 0.4)
 
 
 def checks(rng: np.random.Generator) -> Pattern:
@@ -88,7 +89,8 @@ def checks(rng: np.random.Generator) -> Pattern:
     count, offset = np.float32(rng.uniform(20, 45)), np.float32(rng.uniform(-0.3, 0.5))
 
     def pattern(u: Field, v: Field) -> Field:
-        return (_edge(np.sin(u * count) - offset) + _edge(np.sin(v * count) - offset)) / 2
+        bands = _edge(np.sin(u * count) - offset) + _edge(np.sin(v * count) - offset)
+        return np.asarray(bands / 2)
 
     return pattern
 

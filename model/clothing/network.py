@@ -12,7 +12,8 @@ MOMENTUM = 0.9
 def build(classes: int) -> keras.Model:
     """An untrained model from float32 pictures (n, 299, 299, 3) in [-1, 1] to logits (n, classes).
 
-    Each of four blocks halves the picture; the last features are averaged over what is left, 10 x 10.
+    Each of four blocks halves the picture; the last features are averaged
+    over the 10 x 10 that are left.
     """
     picture = layers.Input(INPUT_SHAPE, name="picture")
     x = layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False)(picture)

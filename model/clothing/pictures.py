@@ -41,6 +41,11 @@ def draw(split: Split, seed: int, index: int) -> Picture:
     return _drawn(label, draw_scene(streams[0], SPLITS[split]), split, streams)
 
 
+def scene_at(split: Split, seed: int, index: int) -> Scene:
+    """The scene that the picture at that index is drawn in, without drawing it."""
+    return draw_scene(_streams(split, seed, index)[0], SPLITS[split])
+
+
 def sample_picture(label: str, seed: int) -> bytes:
     """JPEG bytes of a held-out picture of that label, 400 x 533."""
     streams = _streams("held-out", seed, LABELS.index(label))

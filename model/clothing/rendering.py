@@ -68,7 +68,8 @@ class Painter:
         mask = _mask(points, box)
         target = box.of(self.canvas)
         coverage = _values(mask)[..., None]
-        target *= 1 - self._shadow(mask, reach)[..., None] * np.float32(0.45) * (1 - coverage)
+        if panel.relief:
+            target *= 1 - self._shadow(mask, reach)[..., None] * np.float32(0.45) * (1 - coverage)
         cloth = self._cloth(panel, box) * self._shade(panel, mask, box, reach)[..., None]
         target *= 1 - coverage
         target += cloth * coverage
@@ -101,7 +102,9 @@ class Painter:
         bulge = light * np.float32(reach * 0.55 * strength)
         depth = (soft - 1) * np.float32(0.3 * strength)
         edge = np.minimum(rim - 1, 0) * np.float32(0.75)
-        folds = box.of(self.folds) * np.float32(0.16 * min(1.0, panel.relief) * self.scene.contrast)
+        folds = box.of(self.folds) * np.float32(
+            self.scene.folds * min(1.0, panel.relief) * self.scene.contrast
+        )
         return np.clip(1 + bulge + depth + edge + folds, 0.1, 1.6).astype(np.float32)
 
     def line(self, line: Line) -> None:
@@ -164,11 +167,17 @@ def _dashes(points: Points, length: float) -> list[Points]:
 
 
 def fold_field(rng: np.random.Generator, scene: Scene) -> Field:
-    """Light and dark of soft wrinkles over the whole picture, about -1 to 1."""
-    height, width = scene.height, scene.width
-    long = smooth(rng, height, width, (int(rng.integers(2, 5)), int(rng.integers(7, 13))))
-    cross = smooth(rng, height, width, (int(rng.integers(7, 13)), int(rng.integers(2, 5))))
-    return np.asarray(long * np.float32(0.6) + cross * np.float32(0.5))
+    """Light and dark of wrinkles over the whole picture, about -1 to 1.
+
+    Soft waves in two directions and sharp creases, lit like everything else.
+    """
+    size = scene.height, scene.width
+    few, many = (int(rng.integers(low, high)) for low, high in ((2, 5), (6, 12)))
+    waves = smooth(rng, *size, (few, many)) + smooth(rng, *size, (many, few))
+    creases = (1 - np.abs(clouds(rng, *size, few))) ** 3
+    down, across = np.gradient(waves + creases * np.float32(0.4))
+    lit = across * math.cos(scene.light) + down * math.sin(scene.light)
+    return np.asarray(lit / (3 * lit.std() + 1e-6), np.float32)
 
 
 def photographed(rng: np.random.Generator, canvas: Canvas, scene: Scene) -> bytes:

@@ -38,6 +38,7 @@ class Scene:
     ground: tuple[Color, Color]
     light: float
     contrast: float
+    folds: float
     exposure: float
     noise: float
     width: int
@@ -67,6 +68,7 @@ def draw_scene(rng: np.random.Generator, families: Families) -> Scene:
         ground=(ground, _near(rng, ground, rng.uniform(0.1, 0.35))),
         light=rng.uniform(0, 2 * np.pi),
         contrast=rng.uniform(0.6, 1.2),
+        folds=rng.uniform(0.1, 0.4),
         exposure=rng.uniform(0.85, 1.1),
         noise=rng.uniform(0.0, 0.035),
         width=width,

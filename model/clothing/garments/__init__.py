@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from model.clothing.garments.bottoms import dress, pants, shorts, skirt
+from model.clothing.garments.dresses import dress
 from model.clothing.garments.hats import hat
 from model.clothing.garments.outwear import outwear
 from model.clothing.garments.pieces import Garment, Line, Panel, Piece
 from model.clothing.garments.shoes import shoes
+from model.clothing.garments.skirts import skirt
 from model.clothing.garments.tops import longsleeve, shirt, t_shirt
+from model.clothing.garments.trousers import pants, shorts
 
 __all__ = ["CUTS", "Garment", "Line", "Panel", "Piece", "cut"]
 

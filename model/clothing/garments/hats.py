@@ -87,7 +87,7 @@ def _fedora(rng: np.random.Generator, limbs: float) -> Garment:
     )
 
 
-def _beanie(rng: np.random.Generator, limbs: float) -> Garment:
+def _beanie(rng: np.random.Generator, _limbs: float) -> Garment:
     """A knitted cap with a turned-up edge and mostly a pompom."""
     width, high = rng.uniform(0.56, 0.64), rng.uniform(0.75, 0.95)
     right = path((0, -high, 0.2), (width, 0.0, 0.0), (width, 0.2), (0, 0.22))
@@ -107,7 +107,7 @@ def _beanie(rng: np.random.Generator, limbs: float) -> Garment:
     )
 
 
-def _bucket(rng: np.random.Generator, limbs: float) -> Garment:
+def _bucket(rng: np.random.Generator, _limbs: float) -> Garment:
     """A bucket hat: a flat crown and a sloping, stitched brim."""
     top, width, high = rng.uniform(0.34, 0.4), rng.uniform(0.46, 0.52), rng.uniform(0.48, 0.6)
     reach, fall = rng.uniform(0.78, 0.95), rng.uniform(0.26, 0.36)

@@ -4,6 +4,7 @@ Coordinates are the garment's own: x to the right, y down, the middle of the gar
 a chest about one unit wide. Outlines run clockwise.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +72,7 @@ def path(*vertices: Sequence[float]) -> Points:
     of the way, seen on screen, by that fraction of the edge's length. On a clockwise outline
     that is outwards.
     """
-    edges = [_edge(start, end) for start, end in zip(vertices[:-1], vertices[1:], strict=True)]
+    edges = [_edge(start, end) for start, end in itertools.pairwise(vertices)]
     last = np.array([vertices[-1][:2]], dtype=float)
     return np.concatenate([*edges, last])
 
@@ -132,3 +133,9 @@ def band(line: Points, width: float) -> Points:
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
     side = np.stack([along[:, 1], -along[:, 0]], axis=1) * width / 2
     return np.concatenate([line + side, (line - side)[::-1]])
+
+
+def waist_opening(width: float, depth: float = 0.045) -> Panel:
+    """The inside of the back of a waist, seen from slightly above."""
+    right = path((0, -depth, 0.1), (width, 0.01), (0, 0.05))
+    return Panel(symmetric(right), "lining", relief=0.2, tone=0.55)

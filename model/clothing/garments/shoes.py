@@ -23,7 +23,7 @@ def _darker(piece: Piece) -> Piece:
     return piece
 
 
-def _sole(rng: np.random.Generator, thick: float) -> Garment:
+def _sole(thick: float) -> Garment:
     """A rubber sole from heel (left) to toe (right), with its line."""
     top = 0.62
     outline = path(
@@ -73,7 +73,7 @@ def _sneaker(rng: np.random.Generator) -> Garment:
         Panel(counter, cloth, relief=1.0, tone=0.95),
         *_side_mark(rng),
         *_laces((-0.2, collar * 0.4 + 0.03), (0.36, 0.31), 4 + round(high * 4)),
-        *_sole(rng, rng.uniform(0.14, 0.24)),
+        *_sole(rng.uniform(0.14, 0.24)),
     )
 
 
@@ -109,32 +109,31 @@ def _boot(rng: np.random.Generator) -> Garment:
         Line(pull, 0.014),
         *_laces((-0.12, top + 0.2), (0.05, 0.08), 6),
         *_laces((0.12, 0.12), (0.36, 0.24), 2),
-        *_sole(rng, rng.uniform(0.1, 0.18)),
+        *_sole(rng.uniform(0.1, 0.18)),
     )
 
 
 def _heel(rng: np.random.Generator) -> Garment:
-    """A pump with a high heel."""
-    heel = rng.uniform(0.5, 0.75)
-    upper = path(
-        (-0.92, -0.35 + 0.75 - heel, 0.08),
-        (-0.62, 0.45 - heel, -0.3),
-        (0.3, 0.48, -0.08),
-        (0.62, 0.42, 0.2),
-        (1.02, 0.62, 0.0),
-        (0.45, 0.68, -0.14),
-        (-0.5, 0.72 - heel * 0.45, 0.1),
-        (-0.9, 0.78 - heel, 0.0),
+    """A pump with a high heel, slender or broad."""
+    seat = 0.7 - rng.uniform(0.45, 0.7)
+    back = (-0.97, seat - rng.uniform(0.28, 0.36))
+    vamp = (rng.uniform(0.34, 0.46), 0.36)
+    broad = rng.uniform(0.0, 0.2)
+    sole = path((1.04, 0.66, 0.06), (0.36, 0.7, 0.1), (-0.4, seat + 0.22, -0.04), (-0.93, seat))
+    upper = path((*back, -0.05), (*vamp, 0.18), (1.04, 0.66))
+    inside = path((back[0] + 0.02, back[1], 0.01), vamp, (-0.2, seat + 0.1), (-0.85, seat - 0.05))
+    stem = path(
+        (-0.94, seat - 0.01),
+        (-0.54, seat + 0.13, 0.1),
+        (-0.76 + broad, 0.72),
+        (-0.88, 0.72, 0.06),
     )
-    stem = path((-0.9, 0.74 - heel), (-0.55, 0.76 - heel * 0.6, 0.02), (-0.76, 0.72), (-0.84, 0.72))
-    sole = path((-0.55, 0.74 - heel * 0.45, 0.14), (0.45, 0.68), (1.02, 0.62))
-    inside = path((-0.66, 0.47 - heel, -0.18), (0.34, 0.5, 0.0), (-0.4, 0.62 - heel * 0.5))
     return (
         Panel(stem, "trim", relief=0.8, tone=0.85),
         Panel(inside, "lining", relief=0.2, tone=0.6),
-        Panel(upper, relief=1.6),
+        Panel(np.concatenate([upper, sole[1:]]), relief=1.6),
         Line(sole, 0.05, "trim"),
-        Line(sole, 0.014),
+        Line(sole, 0.012),
     )
 
 
@@ -158,5 +157,5 @@ def _loafer(rng: np.random.Generator) -> Garment:
         Panel(upper, relief=1.7),
         Panel(strap, "trim", relief=0.8),
         Line(vamp, 0.016),
-        *_sole(rng, rng.uniform(0.08, 0.12)),
+        *_sole(rng.uniform(0.08, 0.12)),
     )

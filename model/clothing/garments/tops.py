@@ -13,12 +13,7 @@ from model.clothing.garments.pieces import (
     path,
     symmetric,
 )
-from model.clothing.garments.torso import Sleeve, Torso, hem_stitch, sleeves
-
-
-def angle_of(limbs: float, lowest: float = 1.38, highest: float = 0.3) -> float:
-    """The sleeves' angle for limbs from 0 (hanging down) to 1 (spread)."""
-    return lowest + (highest - lowest) * limbs
+from model.clothing.garments.torso import Sleeve, Torso, angle_of, hem_stitch, sleeves
 
 
 def casual_torso(rng: np.random.Generator, pointed: float = 0.3) -> Torso:

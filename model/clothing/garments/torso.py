@@ -139,3 +139,8 @@ def hem_stitch(torso: Torso, distance: float = 0.04, drop: float = 0.02) -> Line
 def sleeves(sleeve: Sleeve, torso: Torso, cloth: Cloth = "main", relief: float = 1.0) -> Garment:
     """Both sleeves."""
     return both(sleeve.panel(torso, cloth, relief))
+
+
+def angle_of(limbs: float, lowest: float = 1.38, highest: float = 0.3) -> float:
+    """The sleeves' angle for limbs from 0 (hanging down) to 1 (spread)."""
+    return lowest + (highest - lowest) * limbs
