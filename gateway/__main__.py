@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 METRICS_DIRECTORY = "tensorgate-metrics-"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each use makes a directory of its own
 BACKLOG = 2048
+SEND_BUFFER = 64 * 1024
+"""Asked of the kernel for each connection: what an unread answer may hold there."""
 
 
 class CannotListen(Exception):
@@ -84,7 +86,9 @@ def listen(address: tuple[str, int], variable: str) -> socket.socket:
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server(address, family=family, backlog=BACKLOG)
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        return listener
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise CannotListen(

@@ -2,19 +2,32 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import mmap
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
 YIELD_SECONDS = 0.002
 """How long a worker with more connections than another leaves a new one to that other."""
+MOST_AT_CLOSE = 4096
+"""Connections that are still taken from a queue that is about to be closed."""
 EXHAUSTED_SECONDS = 0.1
 """How long nothing is accepted when the process has no descriptor left."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _FREE = -1
+
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = (
+    struct.pack("HBBI", 0x30, 0, 0, 13),  # load the byte at 13 of the TCP header: its flags
+    struct.pack("HBBI", 0x45, 0, 1, 0x02),  # unless SYN is set, skip the next
+    struct.pack("HBBI", 0x06, 0, 0, 0),  # drop
+    struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF),  # keep
+)
 
 
 class Board:
@@ -48,6 +61,21 @@ class Board:
         """Whether some other worker has fewer connections."""
         mine = self._counts[slot]
         return any(_FREE < count < mine for count in self._counts)
+
+
+def refuse_newcomers(listener: socket.socket) -> None:
+    """Let no new handshake begin on a listening socket, in no process that shares it.
+
+    To close a listening socket resets the connections in its queue, and one may be made between
+    the last look at the queue and the close. So the kernel first drops what would begin another,
+    by a filter on TCP's SYN flag (Linux, socket(7)); where it cannot, that moment's risk remains.
+    """
+    if sys.platform != "linux":
+        return
+    program = ctypes.create_string_buffer(b"".join(_DROP_SYN))
+    option = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
 
 
 class Listener:
@@ -87,8 +115,9 @@ class Listener:
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener.fileno())
-        while self._accept():
-            pass
+        for _ in range(MOST_AT_CLOSE):
+            if not self._accept():
+                break
         self._listener.close()
 
     def _readable(self) -> None:

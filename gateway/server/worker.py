@@ -11,17 +11,21 @@ import logging
 import math
 import os
 import resource
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gasgi import ASGIWorker
 
 from gateway import logs
 from gateway.metrics import DecodeBudget, Exposition, Metrics, Uncounted, forget_process
 from gateway.server.connection import Connection
-from gateway.server.listeners import Board, Listener
+from gateway.server.listeners import Board, Listener, refuse_newcomers
 from gateway.server.shell import Shell
 from gateway.server.wsgi import Application
 from gateway.settings import Settings
@@ -33,6 +37,8 @@ QUIET_SECONDS = 5.0
 
 A caller that pauses for less is told by its next answer's `Connection: close` and loses nothing.
 """
+HANDSHAKE_SECONDS = 0.2
+"""How long connections that are being made when a drain begins are given to be made."""
 SPARE_DESCRIPTORS = 512
 
 logger = logging.getLogger("tensorgate.server")
@@ -55,6 +61,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
     """One worker process; `slot` is its place on the board, given by the master."""
 
     slot = 0
+    early_signals: SimpleQueue[int]
 
     def load_wsgi(self) -> None:
         """Make this process's own parts, after the fork."""
@@ -83,7 +90,20 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         logging.shutdown()
         os._exit(0)
 
+    def _catch_up_on_signals(self) -> None:
+        """Heed what arrived between the fork and this process's own signal handlers.
+
+        Until then the handlers are the master's, which put it into their own queue and forget it.
+        """
+        while not self.early_signals.empty():
+            number = self.early_signals.get()
+            if number == signal.SIGTERM:
+                self.handle_exit_signal()
+            elif number in {signal.SIGINT, signal.SIGQUIT}:
+                self.handle_quit_signal()
+
     async def _serve(self) -> None:
+        self._catch_up_on_signals()
         self._callers.start()
         self._readers.start()
         callers, readers = (listener.sock for listener in self.sockets)
@@ -122,6 +142,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         for a while, because its caller may be sending one.
         """
         self._callers.draining = True
+        await asyncio.sleep(HANDSHAKE_SECONDS)
         listener.close()
         begun = self.loop.time()
         quiet = min(QUIET_SECONDS, self._settings.drain_timeout)
@@ -133,6 +154,16 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
             if self.loop.time() >= begun + quiet:
                 self._callers.close_idle()
         logger.warning("the drain ends with %d connections open", len(self._callers.connections))
+
+
+class Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master process, which sees to it that no caller is reset when it stops."""
+
+    def stop(self, graceful: bool = True) -> None:
+        """Refuse new callers, then let the workers answer those who are there."""
+        for listener in self.LISTENERS:
+            refuse_newcomers(listener.sock)
+        super().stop(graceful)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -158,15 +189,23 @@ class Server(BaseApplication):  # type: ignore[misc]
             "logger_class": logs.ServerLog,
             "proc_name": "tensorgate",
             "pre_fork": self._before_fork,
+            "post_fork": self._after_fork,
             "child_exit": self._after_end,
         }.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Run the master process until it is told to stop."""
+        Master(self).run()
 
     def load(self) -> None:
         """Nothing: each worker makes its own application."""
 
     def _before_fork(self, _server: object, worker: GatewayWorker) -> None:
         worker.slot = self.board.take()
+
+    def _after_fork(self, master: Any, worker: GatewayWorker) -> None:
+        worker.early_signals = master.SIG_QUEUE
 
     def _after_end(self, _server: object, worker: GatewayWorker) -> None:
         self.board.free(worker.slot)
