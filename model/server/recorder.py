@@ -26,6 +26,9 @@ class Recorder(Protocol):
     def observe_load(self, model_path: str, status: str, seconds: float) -> None:
         """A try to load a SavedModel ended: `success` or `fail`."""
 
+    def publish_metadata_key(self, model: str, version: int) -> None:
+        """A version carries a key of ML Metadata (mlmd_map)."""
+
     def observe_queuing(self, thread_pool: str, seconds: float) -> None:
         """A task waited this long in a batching queue."""
 

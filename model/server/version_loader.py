@@ -16,6 +16,7 @@ from model.server.servable import Servable
 from model.server.session import Session
 
 PARAMETERS_FILE = "batching_params.pbtxt"
+METADATA_KEY_FILE = "assets.extra/mlmd_uuid"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class VersionLoader:
         self._options = options
         self._recorder = recorder
 
-    def __call__(self, name: str, version: int, path: str) -> Servable:  # noqa: ARG002
+    def __call__(self, name: str, version: int, path: str) -> Servable:
         """Load a version and run its warm-up requests.
 
         Raises:
@@ -63,6 +64,8 @@ class VersionLoader:
         except BaseException:
             session.close()
             raise
+        if tf.io.gfile.exists(f"{path}/{METADATA_KEY_FILE}"):
+            self._recorder.publish_metadata_key(name, version)
         return servable
 
     def _load(self, path: str) -> loader.Bundle:
