@@ -27,6 +27,8 @@ MAX_CONNECTIONS: Final = 1024
 SILENT_SECONDS: Final = 60.0
 """How long a connection may say nothing, between requests or within one."""
 MAX_LINE_BYTES: Final = 65536
+DISCARD_SECONDS: Final = 1.0
+"""For how long the rest of a refused request is read and thrown away."""
 
 
 Connected: TypeAlias = socket.socket | tuple[bytes, socket.socket]
@@ -311,6 +313,16 @@ class _Connection(BaseHTTPRequestHandler):
     def _refuse(self, status: int) -> None:
         self.close_connection = True
         self._send(page(status, _phrase(status)))
+        self._discard()
+
+    def _discard(self) -> None:
+        """Read on for a moment: closing on unread bytes could take the answer back."""
+        end = time.monotonic() + DISCARD_SECONDS
+        self.connection.settimeout(DISCARD_SECONDS)
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while time.monotonic() < end and self.connection.recv(65536):
+                pass
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what http.server itself refuses with the bare page."""

@@ -112,6 +112,12 @@ def test_what_cannot_be_framed_or_is_too_large_is_refused_and_closed(
     assert b"\r\nConnection: close\r\n" in reply
 
 
+def test_a_caller_that_sends_too_much_hears_so(server: RestServer) -> None:
+    with connected(server) as connection:
+        connection.request("POST", PREDICT, bytes(5_000_000))
+        assert connection.getresponse().status == 413
+
+
 def test_a_body_that_is_awaited_is_asked_for(server: RestServer) -> None:
     head = f"POST {PREDICT} HTTP/1.1\r\nExpect: 100-continue\r\nConnection: close\r\n"
     data = f"{head}Content-Length: {len(ROWS)}\r\n\r\n".encode() + ROWS

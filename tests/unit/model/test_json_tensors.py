@@ -17,6 +17,7 @@ from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
+from model.server import json_values
 from model.server.errors import ServingError
 from model.server.json_tensors import Form, fill_predict_request, predict_body
 from tests.support.serving_reference import row
@@ -437,6 +438,49 @@ def test_outputs_without_a_form_in_json_are_refused() -> None:
     assert refused_answer({"h": half}, Form.ROW) == (
         "Failed to write JSON value for tensor type: half"
     )
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**65), 2**65),
+    st.floats(),
+    st.text(max_size=2),
+    st.just({"b64": "YQ=="}),
+    st.just({"b64": "?"}),
+)
+LIKELY = st.one_of(st.integers(-3, 3), st.just(1.5))
+VALUES = st.recursive(st.one_of(LIKELY, LEAVES), lambda inner: st.lists(inner, max_size=3))
+NAMED = st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3)
+BODIES = st.one_of(
+    st.fixed_dictionaries({"inputs": st.one_of(VALUES, NAMED)}),
+    st.fixed_dictionaries(
+        {"instances": st.lists(st.one_of(VALUES, NAMED), min_size=1, max_size=3)}
+    ),
+    st.fixed_dictionaries({"instances": st.lists(st.lists(LIKELY, min_size=2, max_size=2))}),
+)
+SIGNATURES = st.dictionaries(
+    st.sampled_from("ab"),
+    st.sampled_from([FLOAT, INT32, STRING, DataType.DT_UINT64, DataType.DT_BOOL, DataType.DT_HALF]),
+    min_size=1,
+)
+
+
+def outcome(body: object, inputs: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    try:
+        request, form = request_of(body, inputs)
+    except ServingError as error:
+        return error.code.name, error.message
+    return form.name, repr(sorted((name, str(proto)) for name, proto in request.inputs.items()))
+
+
+@given(BODIES, SIGNATURES)
+def test_the_quick_way_and_the_walk_agree(body: object, dtypes: dict[str, int]) -> None:
+    inputs = infos(**dtypes)
+    quick = outcome(body, inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_values, "quick_leaves", lambda *_: None)
+        assert outcome(body, inputs) == quick
 
 
 def test_empty_rows_and_columns_are_empty_lists() -> None:
