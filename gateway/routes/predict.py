@@ -1,18 +1,32 @@
 """`POST /predict`: pictures in, named scores out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
 
 from gateway import problem
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Kind
 from gateway.metrics import Metrics
 from gateway.routes import calls
 from gateway.routes.bodies import Question, read_question
 from gateway.scoring.named import named_scores
 from gateway.scoring.parts import Context
 from gateway.scoring.score import Scored, Scorer
+from gateway.scoring.stages import Stages
 from gateway.settings import Settings
+
+
+@dataclass
+class _Tally:
+    """What is counted of a request."""
+
+    model: str = ""
+    version: int | None = None
+    outcome: str = Kind.INTERNAL.value
 
 
 def predict_routes(settings: Settings, scorer: Scorer, metrics: Metrics) -> Blueprint:
@@ -22,34 +36,41 @@ def predict_routes(settings: Settings, scorer: Scorer, metrics: Metrics) -> Blue
     @routes.post("/predict")
     def predict() -> Response:
         context = calls.context(settings.request_timeout)
-        question = read_question(request, settings)
-        scored = _score(scorer, question, context, metrics)
-        return _response(question, scored, context)
+        with _counted(metrics, context.stages) as tally:
+            question = read_question(request, settings)
+            tally.model = question.spec.name
+            scored = scorer.score(question.pictures, question.spec, context)
+            tally.version = scored.version
+            return _response(question, scored, context, tally)
 
     return routes
 
 
-def _score(scorer: Scorer, question: Question, context: Context, metrics: Metrics) -> Scored:
-    """Score and count: by version and outcome where there is an answer, by error where not."""
-    outcome, version = "internal", None
+@contextmanager
+def _counted(metrics: Metrics, stages: Stages) -> Iterator[_Tally]:
+    """Count the request that the block answers, and the stages that it went through."""
+    tally = _Tally()
     try:
-        scored = scorer.score(question.pictures, question.spec, context)
-        version = scored.version
-        first = scored.rows[0]
-        if isinstance(first, GatewayError) and not question.listed:
-            raise first
-        outcome = "ok"
+        yield tally
     except GatewayError as error:
-        outcome = error.kind.value
+        tally.outcome = error.kind.value
+        raise
+    except HTTPException:
+        tally.outcome = Kind.INVALID.value
         raise
     finally:
-        metrics.request(question.spec.name, version, outcome)
-        for stage, seconds in context.stages.seconds.items():
-            metrics.stage(stage, seconds, question.spec.name, version)
-    return scored
+        metrics.request(tally.model, tally.version, tally.outcome)
+        for stage, seconds in stages.seconds.items():
+            if seconds:
+                metrics.stage(stage, seconds, tally.model, tally.version)
 
 
-def _response(question: Question, scored: Scored, context: Context) -> Response:
+def _response(question: Question, scored: Scored, context: Context, tally: _Tally) -> Response:
+    """The answer; a single picture's error is raised, a list's errors stand in their places."""
+    failure = scored.failure
+    if failure is not None and not question.listed:
+        raise failure
+    tally.outcome = failure.kind.value if failure is not None else "ok"
     answers = [_answer(row, question, scored) for row in scored.rows]
     if question.listed:
         response = calls.json_response({"predictions": answers})

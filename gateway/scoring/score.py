@@ -49,10 +49,15 @@ class Scored:
     rows: tuple[np.ndarray | GatewayError, ...]
 
     @property
+    def failure(self) -> GatewayError | None:
+        """The first picture's error where no picture has scores."""
+        errors = [row for row in self.rows if isinstance(row, GatewayError)]
+        return errors[0] if len(errors) == len(self.rows) else None
+
+    @property
     def version(self) -> int | None:
         """The version that computed the scores; None where no picture has any."""
-        scored = any(isinstance(row, np.ndarray) for row in self.rows)
-        return self.contract.version if scored else None
+        return self.contract.version if self.failure is None else None
 
 
 class Scorer:
@@ -97,8 +102,7 @@ class Scorer:
             GatewayError: the model cannot answer, or the time is up.
         """
         self._contracts.contract_for(spec, context.deadline)
-        with context.stages.time("fetch"):
-            files = self._fetch(pictures, context)
+        files = self._files(pictures, context)
         asked = spec
         for _ in range(_TRIES):
             try:
@@ -207,9 +211,19 @@ class Scorer:
             )
         return prediction, len(full)
 
+    def _files(
+        self, pictures: Sequence[Picture], context: Context
+    ) -> Sequence[bytes | GatewayError]:
+        """The bytes of each picture, fetched where that is needed."""
+        sent = [picture for picture in pictures if isinstance(picture, bytes)]
+        if len(sent) == len(pictures):
+            return sent
+        context.check("fetch")
+        with context.stages.time("fetch"):
+            return self._fetch(pictures, context)
+
     def _fetch(self, pictures: Sequence[Picture], context: Context) -> list[bytes | GatewayError]:
         """The bytes of each picture; several URLs are fetched together."""
-        context.check("fetch")
         deadline = context.deadline.sooner(self._fetch_timeout)
         if len(pictures) == 1:
             return [self._bytes(pictures[0], deadline, context)]

@@ -387,7 +387,7 @@ def test_predictions_are_counted_by_model_version_and_outcome_across_workers() -
     failed = 'model="clothing-model",outcome="refused",version=""'
     assert f"tensorgate_requests_total{{{failed}}} 1.0" in page
     stages = set(re.findall(r'tensorgate_stage_seconds_count{[^}]*stage="(\w+)"', page))
-    assert stages == {"queue", "fetch", "decode", "predict"}
+    assert stages == {"queue", "decode", "predict"}
 
 
 def test_a_contract_that_does_not_fit_keeps_the_gateway_from_being_ready() -> None:

@@ -20,6 +20,7 @@ from gateway.routes.base64_picture import read_picture
 from gateway.routes.multipart import read_files
 from tests.support.fake_serving import FakeServing, FakeVersion, gray, one_server, parts, settings
 
+MISSING = "https://pictures.example/missing"
 SCORES = np.array([[0.1, -2.5, 1e-7]] * 16, np.float32)
 
 
@@ -204,6 +205,44 @@ def test_files_may_hold_any_bytes() -> None:
     hostile = [b"\r\n--xy\r\n", b"\r\n--xyZ--", b"--\r\n\r\n", b"\r", b"\n", b"", b"\r\n" * 3]
     body = multipart(*hostile)["data"]
     assert read_files(body, "xyz", 16) == hostile
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "version", "outcome"),
+    [
+        ({"url": "https://pictures.example/1"}, "clothing-model", "1", "ok"),
+        ({"url": MISSING}, "clothing-model", "", "upstream"),
+        ({"url": "https://pictures.example/broken"}, "clothing-model", "", "refused"),
+        ({"urls": [MISSING, "https://pictures.example/1"]}, "clothing-model", "1", "ok"),
+        ({"urls": [MISSING]}, "clothing-model", "", "upstream"),
+        ({"url": "https://pictures.example/1", "version": 9}, "clothing-model", "", "not-found"),
+        ({"url": "https://pictures.example/1", "model": "x"}, "other", "", "not-found"),
+        ({"url": 1}, "other", "", "invalid"),
+    ],
+)
+def test_every_request_is_counted_by_model_version_and_outcome(
+    body: dict[str, Any], model: str, version: str, outcome: str
+) -> None:
+    made = parts(one_server(v1=FakeVersion()))
+    create_app(settings(), made).test_client().post("/predict", json=body)
+    labels = {"model": model, "version": version, "outcome": outcome}
+    counted = made.metrics.registry.get_sample_value("tensorgate_requests_total", labels)
+    assert counted == 1
+
+
+def test_only_the_stages_that_a_request_went_through_are_timed() -> None:
+    made = parts(one_server(v1=FakeVersion()))
+    shell = {"tensorgate.queue_seconds": 0.25}
+    create_app(settings(), made).test_client().post(
+        "/predict", data=gray(1), content_type="image/png", environ_overrides=shell
+    )
+    samples = [sample for metric in made.metrics.registry.collect() for sample in metric.samples]
+    timed = {
+        sample.labels["stage"]
+        for sample in samples
+        if sample.name == "tensorgate_stage_seconds_count"
+    }
+    assert timed == {"queue", "decode", "predict"}
 
 
 @pytest.mark.parametrize(
