@@ -15,7 +15,7 @@ from gateway.scoring.fetch.waiting import Patience
 from gateway.settings import Settings
 from tests.support.fetching import UNHURRIED, fetch, fetching, refusal
 from tests.support.hostile_origin import PICTURE, HostileOrigin, answer, response
-from tests.support.name_server import NameServer, Reply, addresses
+from tests.support.zone_server import Reply, ZoneServer, addresses
 
 NAME = "pictures.test"
 BOTH = frozenset({"A", "AAAA"})
@@ -23,7 +23,7 @@ BOTH = frozenset({"A", "AAAA"})
 
 def test_a_name_is_looked_up_dialed_and_named_in_the_host_header() -> None:
     with (
-        NameServer({NAME: [addresses("127.0.0.1")]}) as names,
+        ZoneServer({NAME: [addresses("127.0.0.1")]}) as names,
         HostileOrigin(answer(response())) as origin,
         fetching(origin, names=names) as fetcher,
     ):
@@ -35,7 +35,7 @@ def test_a_name_is_looked_up_dialed_and_named_in_the_host_header() -> None:
 def test_a_single_label_name_is_looked_up_as_it_stands() -> None:
     """As those of compose and Kubernetes are; no search domain is tried."""
     with (
-        NameServer({"pictures": [addresses("127.0.0.1")]}) as names,
+        ZoneServer({"pictures": [addresses("127.0.0.1")]}) as names,
         HostileOrigin(answer(response())) as origin,
         fetching(origin, names=names) as fetcher,
     ):
@@ -67,7 +67,7 @@ REFUSED = {
 @pytest.mark.parametrize("reply", REFUSED.values(), ids=REFUSED)
 def test_a_name_with_a_bad_address_or_none_is_refused_in_one_text(reply: Reply) -> None:
     with (
-        NameServer({NAME: [reply]}) as names,
+        ZoneServer({NAME: [reply]}) as names,
         HostileOrigin(answer(response())) as origin,
         fetching(origin, names=names) as fetcher,
     ):
@@ -82,7 +82,7 @@ def test_a_name_with_a_bad_address_or_none_is_refused_in_one_text(reply: Reply) 
 def test_the_judged_address_is_dialed_and_a_rebound_one_never() -> None:
     """The name moves to an inner host after its first lookup, with no time to live."""
     with (
-        NameServer({NAME: [addresses("127.0.0.1"), addresses("127.0.0.2")]}) as names,
+        ZoneServer({NAME: [addresses("127.0.0.1"), addresses("127.0.0.2")]}) as names,
         HostileOrigin(answer(response())) as origin,
         HostileOrigin(answer(response()), address="127.0.0.2", port=origin.port) as canary,
         fetching(origin, names=names) as fetcher,
@@ -96,7 +96,7 @@ def test_the_judged_address_is_dialed_and_a_rebound_one_never() -> None:
 
 def test_a_kept_connection_is_not_used_for_another_name_at_its_address() -> None:
     with (
-        NameServer({NAME: [addresses("127.0.0.1")], "b.test": [addresses("127.0.0.1")]}) as names,
+        ZoneServer({NAME: [addresses("127.0.0.1")], "b.test": [addresses("127.0.0.1")]}) as names,
         HostileOrigin(answer(response())) as origin,
         fetching(origin, names=names) as fetcher,
     ):
@@ -108,7 +108,7 @@ def test_a_kept_connection_is_not_used_for_another_name_at_its_address() -> None
 def test_an_address_that_refuses_gives_way_to_the_next() -> None:
     """127.0.0.2 is allowed here, and nobody listens there."""
     with (
-        NameServer({NAME: [addresses("127.0.0.2", "127.0.0.1")]}) as names,
+        ZoneServer({NAME: [addresses("127.0.0.2", "127.0.0.1")]}) as names,
         HostileOrigin(answer(response())) as origin,
         fetching(names=names, ALLOWED_NETWORKS=f"127.0.0.0/8:{origin.port}") as fetcher,
     ):
@@ -118,7 +118,7 @@ def test_an_address_that_refuses_gives_way_to_the_next() -> None:
 def test_500_good_addresses_come_over_tcp_and_are_judged() -> None:
     loopback = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(500)]
     with (
-        NameServer({NAME: [addresses(*loopback)]}) as names,
+        ZoneServer({NAME: [addresses(*loopback)]}) as names,
         HostileOrigin(answer(response()), address="0.0.0.0") as origin,
         fetching(names=names, ALLOWED_NETWORKS=f"127.0.0.0/8:{origin.port}") as fetcher,
     ):
@@ -139,7 +139,7 @@ def test_all_that_cannot_be_reached_reads_the_same_and_no_sooner_than_the_floor(
     with HostileOrigin(answer(response())) as closed:
         pass
     with (
-        NameServer({"silent.test": [Reply(silent_about=BOTH)]}) as names,
+        ZoneServer({"silent.test": [Reply(silent_about=BOTH)]}) as names,
         fetching(closed, names=names) as fetcher,
     ):
         started = time.monotonic()
@@ -156,7 +156,7 @@ def test_all_that_cannot_be_reached_reads_the_same_and_no_sooner_than_the_floor(
 def test_the_hosts_file_is_not_read() -> None:
     """`localhost` is known without it; its other names are not."""
     with (
-        NameServer({}) as names,
+        ZoneServer({}) as names,
         HostileOrigin(answer(response())) as origin,
         fetching(origin, names=names) as fetcher,
     ):
@@ -169,7 +169,7 @@ def test_the_hosts_file_is_not_read() -> None:
 
 def test_a_machine_without_name_servers_refuses_in_time() -> None:
     """Nobody listens at the name server's port."""
-    with NameServer({}) as closed:
+    with ZoneServer({}) as closed:
         pass
     resolver = Resolver(NameServers(("127.0.0.1",), closed.port), timeout=1)
     fetcher = Fetcher(Settings.from_environment({}), resolver)
@@ -181,13 +181,13 @@ def lookup(resolver: Resolver, name: str = NAME) -> list[str]:
     return [str(address) for address in found]
 
 
-def resolver_of(names: NameServer) -> Resolver:
+def resolver_of(names: ZoneServer) -> Resolver:
     return Resolver(NameServers(("127.0.0.1",), names.port), timeout=1)
 
 
 def test_both_kinds_of_address_come_ipv4_first_through_aliases() -> None:
     reply = Reply(("2600::1", "8.8.8.8", "8.8.4.4"), aliases=("b.test", "c.test"))
-    with NameServer({NAME: [reply]}) as names:
+    with ZoneServer({NAME: [reply]}) as names:
         found = lookup(resolver_of(names))
     assert set(found) == {"8.8.8.8", "8.8.4.4", "2600::1"}
     assert found[-1] == "2600::1"
@@ -195,7 +195,7 @@ def test_both_kinds_of_address_come_ipv4_first_through_aliases() -> None:
 
 @pytest.mark.parametrize(("ttl", "questions"), [(300, 1), (0, 3)])
 def test_an_answer_is_kept_for_its_time_to_live(ttl: int, questions: int) -> None:
-    with NameServer({NAME: [addresses("8.8.8.8", ttl=ttl)]}) as names:
+    with ZoneServer({NAME: [addresses("8.8.8.8", ttl=ttl)]}) as names:
         resolver = resolver_of(names)
         for _ in range(3):
             assert lookup(resolver) == ["8.8.8.8"]
@@ -203,7 +203,7 @@ def test_an_answer_is_kept_for_its_time_to_live(ttl: int, questions: int) -> Non
 
 
 def test_unknown_names_are_not_kept() -> None:
-    with NameServer({NAME: [Reply(rcode=dns.rcode.NXDOMAIN), addresses("8.8.8.8")]}) as names:
+    with ZoneServer({NAME: [Reply(rcode=dns.rcode.NXDOMAIN), addresses("8.8.8.8")]}) as names:
         resolver = resolver_of(names)
         with pytest.raises(NameUnknown, match="NXDOMAIN"):
             lookup(resolver)
@@ -219,12 +219,12 @@ def test_unknown_names_are_not_kept() -> None:
     ],
 )
 def test_one_kind_of_address_is_enough(reply: Reply) -> None:
-    with NameServer({NAME: [reply]}) as names:
+    with ZoneServer({NAME: [reply]}) as names:
         assert lookup(resolver_of(names)) == list(reply.addresses)
 
 
 def test_names_are_not_sought_in_search_domains() -> None:
-    with NameServer({}) as names, pytest.raises(NameUnknown):
+    with ZoneServer({}) as names, pytest.raises(NameUnknown):
         lookup(resolver_of(names), "example")
     assert {name for name, _ in names.questions} == {"example"}
 
@@ -232,5 +232,5 @@ def test_names_are_not_sought_in_search_domains() -> None:
 def test_a_caller_that_hangs_up_ends_its_lookup() -> None:
     cancelled = threading.Event()
     cancelled.set()
-    with NameServer({NAME: [Reply(silent_about=BOTH)]}) as names, pytest.raises(CallerGone):
+    with ZoneServer({NAME: [Reply(silent_about=BOTH)]}) as names, pytest.raises(CallerGone):
         resolver_of(names).lookup(NAME, Patience(Deadline.after(UNHURRIED), cancelled))

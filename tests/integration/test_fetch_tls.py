@@ -23,7 +23,7 @@ from tests.support.hostile_origin import (
     redirect,
     response,
 )
-from tests.support.name_server import NameServer, addresses
+from tests.support.zone_server import ZoneServer, addresses
 
 NAME = "pictures.test"
 TRUSTED = trustme.CA()
@@ -54,7 +54,7 @@ def fetching_securely(
     trusting = ssl.create_default_context()
     TRUSTED.configure_trust(trusting)
     with (
-        NameServer(NAMES) as names,
+        ZoneServer(NAMES) as names,
         HostileOrigin(script, context) as origin,
         fetching(origin, *others, names=names, tls=trusting, **settings) as fetcher,
     ):

@@ -11,7 +11,7 @@ from gateway.scoring.fetch import Fetcher
 from gateway.scoring.fetch.resolve import NameServers, Resolver
 from gateway.settings import Settings
 from tests.support.hostile_origin import HostileOrigin
-from tests.support.name_server import NameServer
+from tests.support.zone_server import ZoneServer
 
 UNHURRIED = 60.0
 """Seconds for what must not end by the clock."""
@@ -21,7 +21,7 @@ LOOKUP_TIMEOUT = 1.0
 @contextmanager
 def fetching(
     *origins: HostileOrigin,
-    names: NameServer | None = None,
+    names: ZoneServer | None = None,
     tls: ssl.SSLContext | None = None,
     **settings: str,
 ) -> Iterator[Fetcher]:
