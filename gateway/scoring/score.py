@@ -23,7 +23,7 @@ from gateway.errors import (
     OriginTimeout,
 )
 from gateway.model_client.client import ModelSpec, Prediction
-from gateway.scoring.contract import ModelContract
+from gateway.scoring.contract import ModelContract, Preprocessing
 from gateway.scoring.contracts import ContractStore
 from gateway.scoring.images import to_tensor
 from gateway.scoring.parts import URL, Context, Decode, Fetch, Model, Picture
@@ -35,6 +35,9 @@ _NOT_FETCHED = "The picture was not fetched within the time that the request's p
 
 _WAIT_BEYOND_DEADLINE = 0.25
 """Seconds by which a fetch may miss its deadline before it is no longer waited for."""
+
+_Decoded = dict[Preprocessing, list[np.ndarray | GatewayError]]
+"""The pixels of a request's pictures, by how they were made."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,11 @@ class Scorer:
         """
         self._contracts.contract_for(spec, context.deadline)
         files = self._files(pictures, context)
+        decoded: _Decoded = {}
         asked = spec
         for _ in range(_TRIES):
             try:
-                answer = self._attempt(files, asked, context)
+                answer = self._attempt(files, asked, context, decoded)
             except (ModelRejectedInput, ModelNotFound) as error:
                 asked = self._ask_again(spec, asked, error, context.deadline)
                 continue
@@ -131,12 +135,22 @@ class Scorer:
             raise row
 
     def _attempt(
-        self, files: Sequence[bytes | GatewayError], asked: ModelSpec, context: Context
+        self,
+        files: Sequence[bytes | GatewayError],
+        asked: ModelSpec,
+        context: Context,
+        decoded: _Decoded,
     ) -> Scored | int:
-        """The scores; or, where another contract answered than made the tensor, its version."""
+        """The scores; or, where another contract answered than made the tensor, its version.
+
+        `decoded` keeps the pixels for the next attempt, which may want the same.
+        """
         contract = self._contracts.contract_for(asked, context.deadline)
-        with context.stages.time("decode"):
-            pixels = [self._pixels(file, contract, context) for file in files]
+        pixels = decoded.get(contract.preprocessing)
+        if pixels is None:
+            with context.stages.time("decode"):
+                pixels = [self._pixels(file, contract, context) for file in files]
+            decoded[contract.preprocessing] = pixels
         good = [picture for picture in pixels if isinstance(picture, np.ndarray)]
         if not good:
             return Scored(contract, tuple(pixels))

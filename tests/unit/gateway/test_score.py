@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.app import join_parts
 from gateway.deadline import Deadline
 from gateway.errors import (
     CallerGone,
@@ -20,7 +21,9 @@ from gateway.errors import (
     ModelUnavailable,
     UndecodableImage,
 )
+from gateway.metrics import Metrics
 from gateway.model_client.client import Metadata, ModelSpec
+from gateway.scoring.contract import Preprocessing
 from gateway.scoring.contracts import ContractStore
 from gateway.scoring.parts import URL, Context, Picture
 from gateway.scoring.score import Scored, Scorer
@@ -28,9 +31,12 @@ from tests.support.fake_serving import (
     FakeServing,
     FakeVersion,
     contract_file,
+    decode_gray,
+    fetch_gray,
     gray,
     one_server,
     parts,
+    settings,
 )
 
 CLOTHING = ModelSpec("clothing-model")
@@ -252,6 +258,25 @@ def test_a_contract_is_asked_for_once() -> None:
         score(scorer, gray(0))
     assert [call for call, _ in serving.calls].count("metadata") == 1
     assert len(serving.predictions) == 5
+
+
+def test_a_picture_is_decoded_once_for_each_way_to_make_it() -> None:
+    serving = FakeServing(
+        [{"clothing-model": {1: FakeVersion(side=4)}}, {"clothing-model": {2: FakeVersion(side=6)}}]
+    )
+    decoded: list[int] = []
+
+    def decode(data: bytes, preprocessing: Preprocessing, deadline: Deadline) -> np.ndarray:
+        decoded.append(preprocessing.height)
+        return decode_gray(data, preprocessing, deadline)
+
+    chosen = settings()
+    scorer = join_parts(chosen, Metrics(), serving, fetch_gray, decode).scorer
+    for _ in range(20):
+        before = len(decoded)
+        score(scorer, gray(1))
+        assert sorted(decoded[before:]) == sorted(set(decoded[before:]))
+    assert len(serving.predictions) > 20
 
 
 class SlowServing:
