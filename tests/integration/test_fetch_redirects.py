@@ -1,5 +1,7 @@
 """Redirects: followed by the gateway itself, each hop parsed and judged like the first."""
 
+import time
+
 import pytest
 
 from gateway.errors import OriginFailed, URLNotAllowed
@@ -111,6 +113,21 @@ def test_a_redirect_without_one_readable_location_is_a_failed_host(data: bytes) 
         error = refusal(fetcher, origin.url)
     assert isinstance(error, OriginFailed)
     assert error.origin_status == 302
+
+
+def test_a_refused_redirect_is_known_no_sooner_than_the_floor_after_it() -> None:
+    """However long the host took to lead there."""
+    led: list[float] = []
+
+    def slow(visit: Visit) -> None:
+        visit.read_request()
+        visit.origin.stopping.wait(0.1)
+        led.append(time.monotonic())
+        visit.send(redirect("http://10.1.2.3/"))
+
+    with HostileOrigin(slow) as origin, fetching(origin) as fetcher:
+        assert isinstance(refusal(fetcher, origin.url), URLNotAllowed)
+        assert time.monotonic() - led[0] >= 0.05
 
 
 def test_a_refused_redirect_tells_the_log_and_not_the_caller_why() -> None:

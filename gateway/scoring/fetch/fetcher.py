@@ -14,7 +14,7 @@ from gateway.errors import DeadlineExceeded, InvalidURL, OriginTimeout, URLNotAl
 from gateway.scoring.fetch.addresses import Address, FetchPolicy
 from gateway.scoring.fetch.connection import Unreachable
 from gateway.scoring.fetch.resolve import NameUnknown, Resolver
-from gateway.scoring.fetch.transport import Picture, Transport
+from gateway.scoring.fetch.transport import Picture, Redirect, Transport
 from gateway.scoring.fetch.url import PictureURL, join, parse
 from gateway.scoring.fetch.waiting import Patience, Places, TimeUp
 from gateway.settings import Settings
@@ -79,7 +79,6 @@ class Fetcher:
         """
         parsed = parse(url, self._policy)
         patience = Patience(deadline.sooner(self._timeout), cancelled)
-        started = time.monotonic()
         try:
             with self._places.hold("all", patience):
                 return self._follow(parsed, patience)
@@ -90,7 +89,6 @@ class Fetcher:
             ) from error
         except (NotAdmitted, NameUnknown, Unreachable) as error:
             self._check(deadline, error)
-            Patience(deadline, cancelled).pause(started + FLOOR_SECONDS - time.monotonic())
             raise URLNotAllowed(NOT_ALLOWED, log_detail=str(error)) from error
 
     def close(self) -> None:
@@ -105,13 +103,21 @@ class Fetcher:
 
     def _follow(self, url: PictureURL, patience: Patience) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
-            with self._places_per_host.hold(url.host, patience):
-                addresses = self._judged(url, patience)
-                answer = self._transport.get(url, addresses, patience)
+            answer = self._answer(url, patience)
             if isinstance(answer, Picture):
                 return answer.data
             url = self._next(url, answer.location)
         raise URLNotAllowed(f"The picture's host redirects more than {MAX_REDIRECTS} times.")
+
+    def _answer(self, url: PictureURL, patience: Patience) -> Picture | Redirect:
+        """What the URL's host says; that it cannot be asked is known no sooner than the floor."""
+        started = time.monotonic()
+        try:
+            with self._places_per_host.hold(url.host, patience):
+                return self._transport.get(url, self._judged(url, patience), patience)
+        except (NotAdmitted, NameUnknown, Unreachable):
+            patience.pause(started + FLOOR_SECONDS - time.monotonic())
+            raise
 
     def _judged(self, url: PictureURL, patience: Patience) -> tuple[Address, ...]:
         """All addresses of the URL's host, if pictures may come from each of them."""
