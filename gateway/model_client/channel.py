@@ -38,7 +38,7 @@ OPTIONS = (
     ("grpc.service_config_disable_resolution", 1),
     # Addresses are asked for again when a connection ends; 30 s by default.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # Tries are repeated by `client.py` alone, whatever the request's size.
+    # Calls are repeated by `retries.py` alone, whatever their size.
     ("grpc.enable_retries", 0),
     # The environment's HTTP proxy is not for the cluster's inside.
     ("grpc.enable_http_proxy", 0),
@@ -129,7 +129,10 @@ class Connection:
             if self._channel is None:
                 self._channel = grpc.insecure_channel(self._target, options=OPTIONS)
                 self._methods = {path: self._channel.unary_unary(path) for path in METHODS}
-        return self._methods[path].future(request, timeout=seconds)
+        try:
+            return self._methods[path].future(request, timeout=seconds)
+        except ValueError as error:  # closed just now
+            raise ModelUnavailable("The gateway is stopping.", log_detail=str(error)) from error
 
     def close(self) -> None:
         """End every call and connection, for good."""

@@ -165,8 +165,10 @@ def common_error(
     for error in others.values():
         if not isinstance(error, (Unreachable, DeadlineExceeded)):
             return error
+    lacking = f"Not every server that may have {question.spec} can be reached."
+    silent = f"TensorFlow Serving cannot be reached for {question.spec}."
     return ModelUnavailable(
-        f"Not every server that may have {question.spec} can be reached.",
+        lacking if absent else silent,
         log_detail="; ".join(
             f"{join_address(address)} {error.log_detail}" for address, error in others.items()
         ),

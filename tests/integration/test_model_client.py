@@ -200,7 +200,7 @@ def test_a_server_that_is_gone_is_unavailable_and_found_again_when_it_is_back() 
         server.stop()
         with pytest.raises(errors.ModelUnavailable):
             predict(client, seconds=5.0)
-        with pytest.raises(errors.ModelUnavailable):
+        with pytest.raises(errors.ModelUnavailable, match="cannot be reached for the model"):
             client.status("clothing-model", Deadline.after(5.0))
         server.start()
         wait_until(lambda: answers(client))
