@@ -132,6 +132,11 @@ class Connection(asyncio.Protocol):
 
     # What the shell calls
 
+    @property
+    def finished(self) -> bool:
+        """Whether the caller has all that it will get for all that it has asked."""
+        return self._phase is Phase.LINGERING and self._parser.is_complete
+
     def cut(self) -> None:
         """End the connection now, with nothing more to say."""
         self._shell.works(self)

@@ -30,13 +30,19 @@ class Shell:
         settings: limits and times.
         application: a WSGI application, called in the pool's threads.
         metrics: what is counted.
+        connections_changed: told the number of connections whenever it changes.
     """
 
     def __init__(
-        self, settings: Settings, application: Application, metrics: ServerMetrics
+        self,
+        settings: Settings,
+        application: Application,
+        metrics: ServerMetrics,
+        connections_changed: Callable[[int], object] = lambda _open: None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
+        self._connections_changed = connections_changed
         self.admission = Admission(settings, metrics.in_flight)
         self.draining = False
         self.connections: set[Connection] = set()
@@ -62,6 +68,11 @@ class Shell:
         for connection in tuple(self._waiting):
             connection.close_if_idle()
 
+    @property
+    def finished(self) -> bool:
+        """Whether nobody is left who may still be answered."""
+        return all(connection.finished for connection in self.connections)
+
     # Connections
 
     def opened(self, connection: "Connection") -> bool:
@@ -70,7 +81,7 @@ class Shell:
         False when there is none to cut, since all the others are being served.
         """
         self.connections.add(connection)
-        self.metrics.connections(len(self.connections))
+        self._count_connections()
         if len(self.connections) <= self.settings.max_connections:
             return True
         return self.cut_longest_waiting()
@@ -79,7 +90,11 @@ class Shell:
         """Forget a connection."""
         self.connections.discard(connection)
         self._waiting.pop(connection, None)
+        self._count_connections()
+
+    def _count_connections(self) -> None:
         self.metrics.connections(len(self.connections))
+        self._connections_changed(len(self.connections))
 
     def waits(self, connection: "Connection") -> None:
         """Note that a connection has begun to wait for its caller."""

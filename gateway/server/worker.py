@@ -15,6 +15,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -68,7 +69,9 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         plan: Plan = self.app.plan
         self._settings = settings = plan.settings
         metrics = Metrics(settings.models)
-        self._callers = Shell(settings, plan.make_application(metrics), metrics)
+        application = plan.make_application(metrics)
+        write = partial(self.app.board.write, self.slot)
+        self._callers = Shell(settings, application, metrics, write)
         narrow = dataclasses.replace(settings, threads=1, max_connections=32, max_in_flight=8)
         self._readers = Shell(narrow, Exposition(metrics, plan.budget), Uncounted())
         self._stopping = asyncio.Event()
@@ -110,7 +113,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         listener = Listener(
             callers,
             lambda: Connection(self._callers),
-            give_way=self._give_way,
+            give_way=partial(self.app.board.another_has_fewer, self.slot),
             exhausted=self._callers.cut_longest_waiting,
         )
         listener.open()
@@ -122,16 +125,9 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         self._callers.stop()
         self._readers.stop()
 
-    def _give_way(self) -> bool:
-        """Whether another worker should have the next connection."""
-        board: Board = self.app.board
-        board.write(self.slot, len(self._callers.connections))
-        return board.another_has_fewer(self.slot)
-
     async def _beat(self, seconds: float) -> None:
         """Tell the master that this process lives, and wait, though not for a stop."""
         self.notify()
-        self.app.board.write(self.slot, len(self._callers.connections))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
@@ -149,7 +145,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         while self.loop.time() < begun + self._settings.drain_timeout:
             self.notify()
             await asyncio.sleep(0.05)
-            if not self._callers.connections or self._quick_shutdown:
+            if self._callers.finished or self._quick_shutdown:
                 return
             if self.loop.time() >= begun + quiet:
                 self._callers.close_idle()

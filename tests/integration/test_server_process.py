@@ -1,34 +1,172 @@
-"""The server as a process: `python -m gateway` with an application that says what it was asked."""
+"""The server as processes: how it starts, what it counts, what it survives, what it leaves."""
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.server_process import Caller, ServerProcess, get, post, running
+from tests.support.server_process import (
+    ROOT,
+    Caller,
+    ServerProcess,
+    assert_problem,
+    get,
+    metric,
+    post,
+    running,
+    wait_until,
+)
+
+REQUESTS = 'tensorgate_requests_total{model="clothing-model",outcome="ok",version="3"}'
+STAGES = 'tensorgate_stage_seconds_count{model="clothing-model",stage="decode",version="3"}'
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     with running(workers=2, threads=2) as process:
+        wait_until(lambda: len(processes(process, 8)) == 2)
         yield process
 
 
-def test_a_whole_request_reaches_the_application(server: ServerProcess) -> None:
+def processes(server: ServerProcess, connections: int) -> dict[int, int]:
+    """Open connections together, and say how many each worker process has taken."""
+    callers = [Caller(server.address) for _ in range(connections)]
+    taken: dict[int, int] = {}
+    for caller in callers:
+        process = caller.ask(get("/")).json["process"]
+        taken[process] = taken.get(process, 0) + 1
+    for caller in callers:
+        caller.close()
+    return taken
+
+
+def start(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
+    ended = start(WORKERS="many")
+
+    assert ended.returncode == 2
+    assert ended.stderr == "tensorgate: WORKERS='many' must be a whole number from 0 to 256\n"
+
+
+def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = start(BIND=f"127.0.0.1:{port}")
+
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"tensorgate: cannot listen on 127.0.0.1:{port} (Address already in use): "
+        "stop what listens there, or set BIND to another address.\n"
+    )
+
+
+def test_a_request_is_answered_whole(server: ServerProcess) -> None:
     with Caller(server.address) as caller:
         answer = caller.ask(post("/predict?top=3", b'{"url": "x"}'))
 
     assert answer.status == 200
-    assert (answer.json["method"], answer.json["path"], answer.json["query"]) == (
-        "POST",
-        "/predict",
-        "top=3",
-    )
-    assert answer.json["length"] == 12
+    asked = [answer.json[name] for name in ("method", "path", "query", "length")]
+    assert asked == ["POST", "/predict", "top=3", 12]
 
 
-def test_metrics_are_served_on_their_own_port(server: ServerProcess) -> None:
+def test_connections_are_shared_between_workers(server: ServerProcess) -> None:
+    taken = processes(server, 20)
+
+    assert len(taken) == 2
+    assert min(taken.values()) >= 6
+
+
+def test_counts_of_all_workers_are_added_up(server: ServerProcess) -> None:
+    before = metric(server, REQUESTS), metric(server, STAGES)
+    callers = [Caller(server.address) for _ in range(10)]
+    seen = {caller.ask(get("/count")).json["process"] for caller in callers for _ in range(3)}
+    connections = metric(server, "tensorgate_connections")
+    for caller in callers:
+        caller.close()
+
+    assert len(seen) == 2
+    assert metric(server, REQUESTS) == before[0] + 30
+    assert metric(server, STAGES) == before[1] + 30
+    assert connections == 10
+
+
+def test_metrics_have_their_own_port_and_no_other_path(server: ServerProcess) -> None:
     with Caller(server.metrics_address) as caller:
-        answer = caller.ask(get("/metrics"))
+        assert_problem(caller.ask(get("/predict")), 404, "not-found")
+        assert caller.ask(get("/metrics")).headers["content-type"].startswith("text/plain")
+    with Caller(server.address) as caller:
+        assert caller.ask(get("/metrics")).json["path"] == "/metrics"
 
-    assert answer.status == 200
-    assert b"tensorgate_in_flight" in answer.body
+
+def test_a_killed_worker_is_replaced_and_its_counts_stay() -> None:
+    with running(workers=1, threads=2) as server:
+        with Caller(server.address) as caller:
+            first = caller.ask(get("/count")).json["process"]
+            os.kill(first, signal.SIGKILL)
+            assert caller.closed()
+        with Caller(server.address) as caller:
+            second = caller.ask(get("/count")).json["process"]
+            connections = metric(server, "tensorgate_connections")
+
+        assert second != first
+        assert connections == 1
+        assert metric(server, REQUESTS) == 2
+
+
+def test_the_log_has_a_line_a_request_that_cannot_be_forged(server: ServerProcess) -> None:
+    path = "/a%0A%7B%22message%22:%20%22forged%22%7D?secret=1"
+    with Caller(server.address) as caller:
+        caller.ask(get(path, "X-Request-ID: the-line"))
+    wait_until(lambda: any(line.get("request_id") == "the-line" for line in tuple(server.lines)))
+    line = next(line for line in server.lines if line.get("request_id") == "the-line")
+
+    assert line["path"] == '/a\n{"message": "forged"}'
+    assert (line["method"], line["status"], line["caller"]) == ("GET", 200, "127.0.0.1")
+    assert 0 <= line["seconds"] < 60
+    assert "secret" not in json.dumps(line)
+    assert not server.errors
+
+
+def test_nothing_is_left_behind_and_what_was_left_is_removed(tmp_path: Path) -> None:
+    shared = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path  # noqa: S108
+    left = shared / f"tensorgate-metrics-left-{os.getpid()}"
+    left.mkdir()
+    (left / "lock").touch()
+    with running(workers=1, threads=1) as server:
+        server.wait_for_line("listening")
+        with Caller(server.address) as caller:
+            caller.ask(get("/"))
+        mine = [path for path in shared.glob("tensorgate-metrics-*") if used_by(server, path)]
+        removed = not left.exists()
+
+    assert removed
+    assert len(mine) == 1
+    assert not mine[0].exists()
+
+
+def used_by(server: ServerProcess, path: Path) -> bool:
+    descriptors = Path(f"/proc/{server.process.pid}/fd")
+    return any(str(path) in os.readlink(entry) for entry in descriptors.iterdir())
+
+
+def test_an_application_that_cannot_be_made_ends_the_process() -> None:
+    with running("tests.support.broken_gateway", workers=2) as server:
+        assert server.process.wait(20) != 0
+        assert server.wait_for_line("Exception in worker process")["trace"]
