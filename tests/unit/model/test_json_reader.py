@@ -126,6 +126,11 @@ def test_an_unpaired_low_surrogate_is_kept_and_a_pair_is_one_character() -> None
     assert [string_bytes(str(item)) for item in value] == [b"\xed\xb8\x80", "😀".encode()]
 
 
+def test_half_of_a_pair_is_found_behind_an_escaped_backslash() -> None:
+    for text in (r'["\\ud83d\ude00"]', r'["\\\ud83d\ude00\ude00"]', r'["\ud83d\\ude00"]'):
+        assert outcome(read, text.encode()) == outcome(read_slowly, text.encode())
+
+
 def test_a_byte_order_mark_is_passed_over_and_counted() -> None:
     assert read(b"\xef\xbb\xbf[1]") == [1]
     with pytest.raises(ParseError, match="at offset: 4"):
