@@ -33,7 +33,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
-from model.server import json_examples, json_messages, json_tensors
+from model.server import json_examples, json_messages, json_predictions, json_tensors
 from model.server import json_writer as writer
 from model.server.errors import ServingError, failed_precondition, invalid
 from model.server.json_reader import string_bytes
@@ -234,7 +234,7 @@ class RestApi:
             body, lambda signature: self._inputs(spec, signature), request
         )
         response = self._core.predict(request, self._timeout_seconds)
-        return json_tensors.predict_body(response.outputs, form)
+        return json_predictions.predict_body(response.outputs, form)
 
     def _inputs(self, spec: ModelSpec, signature: str) -> Mapping[str, TensorInfo]:
         name = signature or DEFAULT_SIGNATURE

@@ -19,7 +19,8 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from model.server import json_values
 from model.server.errors import ServingError
-from model.server.json_tensors import Form, fill_predict_request, predict_body
+from model.server.json_predictions import predict_body
+from model.server.json_tensors import Form, fill_predict_request
 from tests.support.serving_reference import row
 
 NUMBERS: dict[str, npt.DTypeLike] = {
