@@ -15,8 +15,8 @@ from gateway.scoring.orientation import may_turn
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 """Bytes in which Pillow keeps a pixel; all other modes that the readers give take four."""
 
-_KEPT_BY_READER = {"WEBP": 8, "GIF": 2}
-"""Beside the picture: WebP's two canvases, GIF's areas before and after the first frame."""
+_KEPT_BY_READER = {"WEBP": 8}
+"""Beside the picture: WebP's two canvases."""
 
 _WHILE_DECODING = {"webp": 4, "bmp_rle": 3}
 """WebP hands over one more copy; BMP's run lengths are unpacked into two buffers."""
@@ -36,8 +36,8 @@ def memory_needed(reader: ImageFile.ImageFile, preprocessing: Preprocessing) -> 
 
 
 def _copies(reader: ImageFile.ImageFile) -> int:
-    """Copies of the file itself: WebP's reader makes two, a PNG's texts are cut out of one."""
-    copies = {"WEBP": 2, "PNG": 1}.get(reader.format or "", 0)
+    """Copies of the file itself: WebP's reader makes two, a PNG or GIF made lean is one."""
+    copies = {"WEBP": 2, "PNG": 1, "GIF": 1}.get(reader.format or "", 0)
     return copies * _file_size(reader)
 
 

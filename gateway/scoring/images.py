@@ -13,7 +13,7 @@ from gateway.scoring.budget import DecodeBudget
 from gateway.scoring.contract_document import Preprocessing, SixteenBit
 from gateway.scoring.decode_memory import memory_needed
 from gateway.scoring.orientation import upright
-from gateway.scoring.picture_file import announced_size, open_picture
+from gateway.scoring.picture_file import announced_size, most_pixels, open_picture
 from gateway.scoring.scaling import to_tensor
 
 __all__ = ["ImageLimits", "decode", "to_tensor"]
@@ -67,9 +67,9 @@ def decode(
         )
     deadline.check("picture was decoded")
     with _pillow_errors():
-        _check_pixels(announced_size(data), limits)
+        _check_pixels(announced_size(data), limits.max_pixels)
         with open_picture(data, deadline) as reader:
-            _check_pixels(reader.size, limits)
+            _check_pixels(reader.size, most_pixels(reader, limits.max_pixels))
             needed = memory_needed(reader, preprocessing)
             with budget.take(needed, deadline) if budget else contextlib.nullcontext():
                 return _pixels(reader, preprocessing)
@@ -96,12 +96,12 @@ def _pillow_errors() -> Iterator[None]:
         ) from error
 
 
-def _check_pixels(size: tuple[int, int], limits: ImageLimits) -> None:
+def _check_pixels(size: tuple[int, int], most: int) -> None:
     width, height = size
-    if width * height > limits.max_pixels:
+    if width * height > most:
         raise ImageTooLarge(
-            f"The picture has {width} by {height} pixels, and at most {limits.max_pixels} in all "
-            "are decoded: send a smaller one."
+            f"The picture has {width} by {height} pixels, and at most {most} in all are decoded: "
+            "send a smaller one."
         )
 
 
@@ -137,13 +137,21 @@ def _convert(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 def _on_background(
     image: Image.Image, color: tuple[int, int, int], sixteen_bit: SixteenBit
 ) -> Image.Image:
-    opaque = image.convert("RGBA")
-    alpha = opaque.getchannel("A")
-    if image.mode == "I;16" and sixteen_bit == "scale":
-        opaque = _eight_bit(image).convert("RGBA")
+    if image.mode == "I;16":
+        alpha = _sixteen_bit_alpha(image)
+        opaque = (_eight_bit(image) if sixteen_bit == "scale" else image).convert("RGB")
+    else:
+        opaque = image.convert("RGBA")
+        alpha = opaque.getchannel("A")
     background = Image.new("RGB", image.size, color)
     background.paste(opaque, mask=alpha)
     return background
+
+
+def _sixteen_bit_alpha(image: Image.Image) -> Image.Image:
+    """Transparent where the grey is the one that the file names: Pillow compares 8 bits of it."""
+    seen = np.asarray(image) != image.info["transparency"]
+    return Image.fromarray(seen.astype(np.uint8) * 255)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

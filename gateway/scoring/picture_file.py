@@ -6,12 +6,14 @@ with; of an animation the first picture is read.
 
 What a stranger's bytes could make Pillow do while it only opens a file is taken from it: WebP and
 GIF readers reserve memory for a size that nobody has looked at yet, so those sizes are read here
-first; a PNG's compressed texts are unpacked, so texts are dropped; a JPEG's EXIF is parsed.
+first; a GIF's first picture is told not to be disposed of, for which its area would be filled; a
+PNG's compressed texts are unpacked, so texts are dropped; a JPEG's EXIF is not parsed.
 """
 
 import io
+import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from PIL import (
     BmpImagePlugin,
@@ -32,6 +34,14 @@ BLOCK = 4096
 
 SMALLEST_BLOCK = 512
 """The same for large progressive pictures, of which 20 bytes can mean work on every pixel."""
+
+RUN_LENGTH_PIXELS = 4_000_000
+"""Pixels of a BMP with run lengths: Pillow unpacks them in Python, at 0.1 µs each."""
+
+GIF_EXTENSION, GIF_PICTURE, GIF_END = b"!,;"
+GIF_CONTROL = 0xF9
+GIF_DISPOSAL = 0b00011100
+_GIF_INTRODUCER = re.compile(rb"[!,;]")
 
 Size = tuple[int, int]
 
@@ -94,7 +104,7 @@ def open_picture(data: bytes, deadline: Deadline) -> ImageFile.ImageFile:
             "This is no picture of a format that is read (JPEG, PNG, WebP, GIF, BMP): "
             "send the bytes of an image file."
         )
-    lean = without_texts(data) if name == "PNG" else data
+    lean = _LEAN.get(name, bytes)(data)
     reader = _READERS[name](TimedFile(lean, deadline))
     reader.decodermaxblock = _block(reader)
     return reader
@@ -105,6 +115,12 @@ def _block(reader: ImageFile.ImageFile) -> int:
         return BLOCK
     width, height = reader.size
     return max(SMALLEST_BLOCK, min(BLOCK, BLOCK * 1_000_000 // (width * height)))
+
+
+def most_pixels(reader: ImageFile.ImageFile, allowed: int) -> int:
+    """How many pixels may be decoded: fewer than allowed where decoding is very slow."""
+    run_lengths = any(tile.codec_name == "bmp_rle" for tile in reader.tile)
+    return min(allowed, RUN_LENGTH_PIXELS) if run_lengths else allowed
 
 
 def without_texts(data: bytes) -> bytes:
@@ -139,19 +155,34 @@ def _webp_size(data: bytes) -> Size:
 
 def _gif_size(data: bytes) -> Size:
     """The screen, grown by the first picture where that reaches beyond, as Pillow grows it."""
-    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    width, height = struct.unpack_from("<HH", data, 6)
+    *_, (introducer, position) = _gif_blocks(data)
+    if introducer != GIF_PICTURE:
+        return width, height
+    left, top, across, down = struct.unpack_from("<HHHH", data, position + 1)
+    return max(width, left + across), max(height, top + down)
+
+
+def without_disposal(data: bytes) -> bytes:
+    """A GIF whose first picture stays: how it is disposed of changes only pictures behind it."""
+    lean = bytearray(data)
+    for introducer, position in _gif_blocks(data):
+        control = introducer == GIF_EXTENSION and data[position + 1] == GIF_CONTROL
+        if control and data[position + 2]:
+            lean[position + 3] &= ~GIF_DISPOSAL
+    return bytes(lean) if lean != data else data
+
+
+def _gif_blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """What stands before the first picture and that picture: each block's first byte and place."""
+    flags = data[10]
     position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    while data[position : position + 1] != b",":
-        if data[position] == ord("!"):
-            position = _after_blocks(data, position + 2)
-        elif data[position] == ord(";"):
-            break
-        else:
-            position += 1
-    else:
-        left, top, across, down = struct.unpack_from("<HHHH", data, position + 1)
-        return max(width, left + across), max(height, top + down)
-    return width, height
+    while found := _GIF_INTRODUCER.search(data, position):
+        position = found.start()
+        yield data[position], position
+        if data[position] != GIF_EXTENSION:
+            return
+        position = _after_blocks(data, position + 2)
 
 
 def _after_blocks(data: bytes, position: int) -> int:
@@ -161,6 +192,8 @@ def _after_blocks(data: bytes, position: int) -> int:
 
 
 _SIZES: Mapping[str, Callable[[bytes], Size]] = {"WEBP": _webp_size, "GIF": _gif_size}
+
+_LEAN: Mapping[str, Callable[[bytes], bytes]] = {"PNG": without_texts, "GIF": without_disposal}
 
 _READERS: Mapping[str, Callable[[TimedFile], ImageFile.ImageFile]] = {
     "JPEG": _JpegFile,

@@ -43,6 +43,14 @@ def gif_with_first_picture(left: int, top: int, width: int, height: int) -> byte
     return screen + control + picture + b"\x02\x02\x44\x01\x00;"
 
 
+def bmp_with_run_lengths(width: int, height: int) -> bytes:
+    """A BMP of one color: each row ends at its start, and the reader fills it up."""
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 0, 0)
+    palette = bytes([0, 0, 255, 0]) + bytes(255 * 4)
+    rows = b"\x01\x00\0\0" * height
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + len(palette)) + info + palette + rows
+
+
 def webp_with_canvas(width: int, height: int) -> bytes:
     """A WebP whose canvas is announced large and whose only picture is one pixel."""
     small = saved(Image.new("RGB", (1, 1)), "WEBP", lossless=True)[12:]

@@ -1,5 +1,6 @@
 import io
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,9 +18,11 @@ from tests.support.pictures import (
     KINDS,
     drawn,
     exif_block,
+    png_chunk,
     saved,
     sixteen_bit_png,
     with_jpeg_segment,
+    with_png_chunks,
 )
 
 LIMITS = ImageLimits(max_bytes=10_000_000, max_pixels=25_000_000)
@@ -214,6 +217,23 @@ class TestTransparency:
         pixels = decoded(data, self.WANTED, transparency=(30, 30, 30), color_mode="grayscale")
 
         assert pixels.tolist() == [[[30], [30]]]
+
+    @pytest.mark.parametrize("sixteen_bit", ["clip", "scale"])
+    def test_of_sixteen_bit_grey_exactly_the_named_value_is_transparent(
+        self, sixteen_bit: Any
+    ) -> None:
+        grey = sixteen_bit_png(np.array([[[40000], [40001]]], np.uint16))
+        named = png_chunk(b"tRNS", struct.pack(">H", 40000))
+
+        pixels = decoded(
+            with_png_chunks(grey, named),
+            self.WANTED,
+            transparency=(1, 2, 3),
+            sixteen_bit=sixteen_bit,
+        )
+
+        shown = {"clip": 255, "scale": 156}[sixteen_bit]
+        assert pixels.tolist() == [[[1, 2, 3], [shown] * 3]]
 
     def test_opaque_pictures_do_not_notice(self) -> None:
         data = saved(picture(), "PNG")

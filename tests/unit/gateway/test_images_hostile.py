@@ -1,6 +1,7 @@
 import threading
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ from gateway.errors import DeadlineExceeded, ImageTooLarge, UndecodableImage
 from gateway.scoring.budget import DecodeBudget
 from gateway.scoring.contract_document import Preprocessing
 from gateway.scoring.images import ImageLimits, decode
+from gateway.scoring.picture_file import open_picture
+from tests.support.decode_peaks import status
 from tests.support.hostile_pictures import (
     bmp_header_only,
+    bmp_with_run_lengths,
     exif_that_loops,
     gif_of_many_pictures,
     gif_with_first_picture,
@@ -34,6 +38,7 @@ from tests.support.pictures import (
     with_png_chunks,
 )
 
+LINUX = Path("/proc/self/status").exists()
 LIMITS = ImageLimits(max_bytes=10_000_000, max_pixels=1_000_000)
 PLAIN = Preprocessing(height=16, width=16, scaling="none")
 UPRIGHT_ON_WHITE = replace(
@@ -105,6 +110,28 @@ def test_a_baseline_picture_in_separate_scans_counts_as_much_as_a_progressive_on
 
     with pytest.raises(ImageTooLarge):
         decode(data, PLAIN, LIMITS, Deadline.after(60), DecodeBudget(pixels + coefficients - 1))
+
+
+def test_a_picture_that_python_would_unpack_byte_by_byte_is_refused_when_it_is_large() -> None:
+    small, large = bmp_with_run_lengths(30, 20), bmp_with_run_lengths(4001, 1000)
+    allowed = ImageLimits(max_bytes=10_000_000, max_pixels=25_000_000)
+
+    assert (decode(small, PLAIN, allowed, Deadline.after(60)) == (255, 0, 0)).all()
+    with pytest.raises(ImageTooLarge, match="4001 by 1000 pixels, and at most 4000000"):
+        decode(large, PLAIN, allowed, Deadline.after(60))
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux tells a process what memory it has")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_opening_a_picture_reserves_no_memory_for_its_pixels() -> None:
+    """A request that waits for its part of the budget must not hold it already."""
+    pictures = [gif_with_first_picture(0, 0, 12_000, 12_000), webp_with_canvas(12_000, 12_000)]
+    before = status("VmRSS")
+
+    readers = [open_picture(data, Deadline.after(60)) for data in pictures]
+
+    assert status("VmRSS") - before < 50_000_000
+    assert {reader.size for reader in readers} == {(12_000, 12_000)}
 
 
 def test_texts_that_unpack_to_gigabytes_are_not_unpacked() -> None:
