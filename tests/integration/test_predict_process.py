@@ -375,6 +375,22 @@ def test_a_model_server_that_hangs_or_is_killed_costs_no_more_than_the_deadline(
             assert "retry-after" in answer.headers or answer.status == 504
 
 
+def test_no_prediction_is_lost_when_one_of_two_model_servers_is_killed() -> None:
+    upload = {"image": base64.b64encode(PNG).decode(), "top": 1}
+    servers = [("127.0.0.1", free_port()) for _ in range(2)]
+    arguments = [("tests.support.stub_serving", "--port", str(port)) for _, port in servers]
+    one, other = (start(*each, "--threads", "4", venv="test") for each in arguments)
+    with one as victim, other, gateway(*servers, wait=False) as started:
+        wait_until(lambda: all(map(listens, servers)), "both stubs listen")
+        wait_until(started.ready, "the gateway is ready")
+        with ThreadPoolExecutor(4) as callers:
+            asked = [callers.submit(started.predict, upload) for _ in range(300)]
+            wait_until(asked[100].done, "a third is answered")
+            victim.kill()
+            statuses = {future.result(30).status for future in asked}
+        assert statuses == {200}
+
+
 def test_predictions_are_counted_by_model_version_and_outcome_across_workers() -> None:
     upload = {"image": base64.b64encode(PNG).decode()}
     with StubServing() as stub, gateway(stub.address, workers=2) as started:
