@@ -17,6 +17,7 @@ import time
 from http.server import BaseHTTPRequestHandler
 from typing import Final, TypeAlias
 
+from model.server.http_body import BodyRefused, declared_length, read_body
 from model.server.json_reader import string_of
 from model.server.rest_api import Core, Reply, Request, RequestCounter, RestApi, page
 
@@ -26,21 +27,12 @@ MAX_BODY_BYTES: Final = 256 * 1024 * 1024
 MAX_CONNECTIONS: Final = 1024
 SILENT_SECONDS: Final = 60.0
 """How long a connection may say nothing, between requests or within one."""
-MAX_LINE_BYTES: Final = 65536
 DISCARD_SECONDS: Final = 1.0
 """For how long the rest of a refused request is read and thrown away."""
 
 
 Connected: TypeAlias = socket.socket | tuple[bytes, socket.socket]
 """What socketserver calls a request: for TCP always a socket."""
-
-
-class BodyRefused(Exception):
-    """A body cannot be read; `status` says why."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
 
 
 class RestServer:
@@ -231,7 +223,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def handle_expect_100(self) -> bool:
         """Ask for a body only when it may be as large as it says."""
-        if self._declared_length() > self.server.max_body_bytes:
+        if declared_length(self.headers) > self.server.max_body_bytes:
             self._refuse(413)
             return False
         return super().handle_expect_100()
@@ -239,7 +231,7 @@ class _Connection(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer any of the methods that TensorFlow Serving lets in."""
         try:
-            body = self._body()
+            body = read_body(self.headers, self.rfile, self.server.max_body_bytes)
         except BodyRefused as error:
             self._refuse(error.status)
             return
@@ -255,60 +247,6 @@ class _Connection(BaseHTTPRequestHandler):
         self._send(reply)
 
     do_POST = do_HEAD = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = do_GET  # noqa: N815
-
-    def _body(self) -> bytes:
-        if "Transfer-Encoding" in self.headers:
-            if self.headers["Transfer-Encoding"].strip().lower() != "chunked":
-                raise BodyRefused(501)
-            if "Content-Length" in self.headers:
-                raise BodyRefused(400)
-            return self._chunks()
-        length = self._declared_length()
-        if length < 0:
-            raise BodyRefused(400)
-        if length > self.server.max_body_bytes:
-            raise BodyRefused(413)
-        return self._exactly(length)
-
-    def _declared_length(self) -> int:
-        """What the head says of the body's length; -1 when it says nonsense."""
-        lengths = {text.strip() for text in self.headers.get_all("Content-Length", ["0"])}
-        text = lengths.pop()
-        is_number = text.isascii() and text.isdigit() and len(text) < 20
-        return int(text) if is_number and not lengths else -1
-
-    def _exactly(self, length: int) -> bytes:
-        data = self.rfile.read(length)
-        if len(data) < length:
-            raise BodyRefused(400)
-        return data
-
-    def _chunks(self) -> bytes:
-        body = bytearray()
-        while size := self._chunk_size():
-            if len(body) + size > self.server.max_body_bytes:
-                raise BodyRefused(413)
-            body += self._exactly(size)
-            if self.rfile.readline(3) != b"\r\n":
-                raise BodyRefused(400)
-        while self._line().strip():
-            pass
-        return bytes(body)
-
-    def _chunk_size(self) -> int:
-        digits = self._line().partition(b";")[0].strip()
-        try:
-            if not digits.isalnum():
-                raise BodyRefused(400)
-            return int(digits[:16], 16)
-        except ValueError as error:
-            raise BodyRefused(400) from error
-
-    def _line(self) -> bytes:
-        line = self.rfile.readline(MAX_LINE_BYTES + 1)
-        if not line.endswith(b"\n"):
-            raise BodyRefused(400)
-        return line
 
     def _refuse(self, status: int) -> None:
         self.close_connection = True

@@ -100,6 +100,7 @@ def test_bodies_may_come_in_chunks_and_zipped(server: RestServer) -> None:
         (b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
         (b"Transfer-Encoding: chunked\r\n\r\n186A1\r\n", 413),
         (b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", 400),
+        (b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: 1\r\n" * 101, 431),
         (b"X: " + b"x" * 70_000, 431),
         (b"\r\n".join(b"X%d: 1" % number for number in range(101)), 431),
     ],
