@@ -1,8 +1,10 @@
 """Pictures' hosts that misbehave in every way known, on real sockets."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -16,6 +18,7 @@ from gateway.errors import (
     OriginFailed,
     OriginTimeout,
     Overloaded,
+    URLNotAllowed,
 )
 from tests.support.fetching import UNHURRIED, fetch, fetching, refusal
 from tests.support.hostile_origin import (
@@ -436,3 +439,24 @@ def test_fetches_from_one_host_are_bounded_and_the_rest_wait() -> None:
         assert origin.connections == 1
         holding.join(10)
         assert fetch(fetcher, f"http://localhost:{healthy.port}/") == PICTURE
+
+
+def test_a_host_that_never_lets_in_reads_like_one_that_is_not_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its queue of connections is full, so that connecting has no end of its own."""
+    monkeypatch.setattr("gateway.scoring.fetch.transport.CONNECT_TIMEOUT", 0.3)
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = listening.getsockname()[1]
+        for _ in range(8):
+            filling = opened.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(("127.0.0.1", port))
+        fetcher = opened.enter_context(fetching(ALLOWED_NETWORKS=f"127.0.0.1/32:{port}"))
+        error = refusal(fetcher, f"http://127.0.0.1:{port}/")
+        assert type(error) is URLNotAllowed
+        assert error.message == refusal(fetcher, "http://10.0.0.1/").message
+        assert "in time" in error.log_detail
+        with pytest.raises(DeadlineExceeded):
+            fetcher.fetch(f"http://127.0.0.1:{port}/", Deadline.after(0.1))
