@@ -206,6 +206,21 @@ def predict(port: int, url: str) -> str | None:
         connection.close()
 
 
+def wait_for_port(servers: list[Server], port: int) -> None:
+    """Wait until something listens; the model server does once its model is loaded."""
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up:
+        check_alive(servers)
+        with contextlib.suppress(OSError):
+            socket.create_connection((HOST, port), 1).close()
+            return
+        time.sleep(0.1)
+    raise CannotRun(
+        f"the model was not loaded within {START_SECONDS:.0f} s: read"
+        f" {servers[0].log.relative_to(HOME)}."
+    )
+
+
 def first_prediction(servers: list[Server], port: int, url: str) -> str:
     """Wait for a prediction to go all the way through."""
     give_up = time.monotonic() + START_SECONDS
@@ -264,11 +279,13 @@ def run() -> None:
     sample = sample_pictures()[0]
     with sample_server(ports.samples), contextlib.ExitStack() as stack:
         servers: list[Server] = []
-        for start_server in (start_model_server, start_gateway):
-            server = start_server(ports)
-            stack.callback(server.stop)
-            servers.append(server)
-        print("starting the model server and the gateway", flush=True)
+        print("starting the model server", flush=True)
+        servers.append(start_model_server(ports))
+        stack.callback(servers[0].stop)
+        wait_for_port(servers, ports.grpc)
+        print("starting the gateway", flush=True)
+        servers.append(start_gateway(ports))
+        stack.callback(servers[1].stop)
         url = f"http://{HOST}:{ports.samples}/{sample}"
         answer = first_prediction(servers, ports.gateway, url)
         print(f"first prediction, of {sample}: {answer}")

@@ -108,14 +108,14 @@ def test_the_printed_commands_work(running: Run) -> None:
     assert len(commands) == 4
     for command in commands:
         finished = subprocess.run(
-            ["sh", "-c", command.replace("curl", "curl --silent --fail", 1)],
+            ["sh", "-c", command.replace("curl", "curl --silent --show-error --fail-with-body", 1)],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
             timeout=60,
         )
-        assert finished.returncode == 0, command
+        assert finished.returncode == 0, (command, finished)
         assert json.loads(finished.stdout)
 
 
