@@ -74,9 +74,9 @@ class ServerCore:
             ServingError: the configuration is wrong, or a model failed.
         """
         self._manager.start()
+        self._source.start()
         with self._manager.load_threads(self._options.initial_load_threads):
             self.reload(config, first=True)
-        self._source.start()
 
     def stop(self) -> None:
         """End the threads; call it after the fronts have stopped."""

@@ -6,10 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
-
-import tensorflow as tf
 
 from model.server.assembly import Parts, assemble, models_config
 from model.server.errors import ServingError, invalid
@@ -26,10 +23,6 @@ FAILED = 1
 
 def main(flags: Flags) -> int:
     """Serve until SIGTERM or SIGINT; the exit status."""
-    if flags.version:
-        print(f"TensorFlow ModelServer: {metadata.version('tensorflow-serving-api')} (embedded)")
-        print(f"TensorFlow Library: {tf.__version__}")
-        return 0
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )

@@ -38,6 +38,7 @@ def warm_up(
     if not tf.io.gfile.exists(file):
         log.info("No warmup data file found at %s", file)
         return 0
+    log.info("Starting to read warmup data for model at %s", file)
     start, count = time.monotonic(), 0
     status = "OK"
     try:

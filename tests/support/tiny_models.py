@@ -32,6 +32,7 @@ def write_half_plus(
     - `classify` and `classify_scores`, `regress`: tf.Examples with one float feature `x`.
     - `text`: the label, out of a file among the assets, of an int64.
     - `wait`: x → y, but a run waits until one of `release` was made.
+    - `until`: x → y, but a run goes on until the file named by `file` exists.
     - `scalar` and `first`: outputs that cannot be taken apart into rows.
     """
     path = Path(path)
@@ -65,6 +66,7 @@ def _signatures(offset: float, vocabulary: str) -> tuple[dict[str, Any], Any]:
     half = tf.identity(feature * 0.5 + shift, name="half")
     table, number = _table(vocabulary)
     waited, released, release_x = _gate(x)
+    file, y_until = _until_file(x)
     classes = tf.tile(tf.constant([LABELS]), [tf.shape(feature)[0], 1])
     scores = tf.concat([1 - feature, feature], axis=1)
     signatures = {
@@ -83,6 +85,7 @@ def _signatures(offset: float, vocabulary: str) -> tuple[dict[str, Any], Any]:
         "text": signature({"number": number}, {"text": table.lookup(number)}, PREDICT),
         "wait": signature({"x": x}, {"y": waited}, PREDICT),
         "release": signature({"x": release_x}, {"y": released}, PREDICT),
+        "until": signature({"x": x, "file": file}, {"y": y_until}, PREDICT),
         "scalar": signature({"x": x}, {"y": tf.reduce_sum(x)}, PREDICT),
         "first": signature({"x": x}, {"y": x[:1]}, PREDICT),
     }
@@ -115,6 +118,20 @@ def _gate(x: Any) -> tuple[Any, Any, Any]:
     with tf.control_dependencies([queue.enqueue_many([release_x])]):
         released = tf.identity(release_x, name="released")
     return waited, released, release_x
+
+
+def _until_file(x: Any) -> tuple[Any, Any]:
+    file = v1.placeholder(tf.string, [], name="file")
+
+    def is_missing(turn: Any) -> Any:
+        # The name depends on the turn, so that no optimizer looks only once.
+        name = tf.strings.regex_replace(tf.strings.join([file, "#", tf.as_string(turn)]), "#.*", "")
+        return tf.equal(tf.size(tf.io.matching_files(name)), 0)
+
+    turns = tf.while_loop(is_missing, lambda turn: turn + 1, [tf.constant(0, tf.int64)])
+    turns = turns[0] if isinstance(turns, list | tuple) else turns
+    with tf.control_dependencies([turns]):
+        return file, tf.identity(x, name="until")
 
 
 def signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: str) -> Any:
@@ -152,6 +169,13 @@ def predict_request(
     request.model_spec.name = model
     request.model_spec.signature_name = signature_name
     request.inputs[alias].CopyFrom(tf.make_tensor_proto(np.asarray(x, np.float32)))
+    return request
+
+
+def until_request(model: str, x: Any, file: Path) -> predict_pb2.PredictRequest:
+    """A request that is answered once the file exists."""
+    request = predict_request(model, x, signature_name="until")
+    request.inputs["file"].CopyFrom(tf.make_tensor_proto(str(file)))
     return request
 
 
