@@ -3,7 +3,14 @@
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
+"""A busy machine must not fail a test: no generated example is timed."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
