@@ -27,7 +27,10 @@ NO_DEADLINE = float("inf")
 
 @dataclass(eq=False)
 class Call:
-    """One caller's run; `outputs` fills by part until the event is set."""
+    """One caller's run; `outputs` fills by part until the event is set.
+
+    `taken` is set when a thread has begun with one of its batches.
+    """
 
     feeds: Mapping[str, np.ndarray]
     size: int
@@ -36,6 +39,7 @@ class Call:
     parts: int = 1
     outputs: dict[int, list[np.ndarray]] = field(default_factory=dict)
     error: ServingError | None = None
+    taken: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -162,12 +166,13 @@ class BatchQueue:
 
 
 class BatchScheduler:
-    """A fixed number of threads that run the batches of all queues in turn."""
+    """A fixed number of `threads` that run the batches of all queues in turn."""
 
     def __init__(self, name: str, threads: int) -> None:
         if threads < 1:
             invalid(f"num_batch_threads must be positive; was {threads}")
         self.name = name
+        self.threads = threads
         self._changed = threading.Condition()
         self._queues: deque[BatchQueue] = deque()
         self._stopping = False
@@ -265,7 +270,7 @@ class BatchingSession:
         deadline = NO_DEADLINE if timeout_seconds is None else now + timeout_seconds
         call = Call(feeds, size, deadline, now)
         self._scheduler.schedule(self._queue(feeds, fetches), call)
-        call.done.wait()
+        self._wait(call)
         if call.error is not None:
             raise call.error
         names = sorted(set(fetches))
@@ -279,6 +284,20 @@ class BatchingSession:
         for queue in queues:
             self._scheduler.remove_queue(queue)
         self._session.close()
+
+    def _wait(self, call: Call) -> None:
+        """Wait for a call's end; one that is still in the queue when its time is over gives up.
+
+        Its rows are run with their batch all the same, for nobody.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED, its time ran out in the queue.
+        """
+        if call.deadline != NO_DEADLINE:
+            call.done.wait(max(0.0, call.deadline - time.monotonic()))
+            if not call.taken and not call.done.is_set():
+                raise _expired()
+        call.done.wait()
 
     def _queue(self, feeds: Mapping[str, Any], fetches: Sequence[str]) -> BatchQueue:
         key = frozenset(feeds), frozenset(fetches)
@@ -330,18 +349,23 @@ class BatchingSession:
         """
         now = time.monotonic()
         for part in batch.parts:
+            part.call.taken = True
             self._recorder.observe_queuing(self._scheduler.name, now - part.call.enqueued)
         latest = max(part.call.deadline for part in batch.parts)
         if latest <= now:
-            raise ServingError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "Run() timeout exceeded while waiting in batching queue",
-            )
+            raise _expired()
         return None if latest == NO_DEADLINE else latest - now
 
 
 def _sizes(batch: Batch) -> list[int]:
     return [part.size for part in batch.parts]
+
+
+def _expired() -> ServingError:
+    return ServingError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "Run() timeout exceeded while waiting in batching queue",
+    )
 
 
 def _unavailable(message: str) -> None:

@@ -1,19 +1,27 @@
 """Config files are read as text protos, and what is wrong in them has the server's sentence."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from tensorflow_serving.config import model_server_config_pb2
 
 from model.server import assembly, config
+from model.server.batching import BatchingSession, BatchScheduler
+from model.server.batching_parameters import BatchingOptions
 from model.server.errors import ServingError
 from model.server.flags import Flags
 from model.server.grpc_server import channel_arguments, shortened
 from model.server.labels import VersionLabels
 from model.server.messages import new_message
+from model.server.metrics import Metrics
+from model.server.session import GraphSession
 from model.server.states import AVAILABLE, END, LOADING, StateBoard
+from model.server.version_loader import Batching, LoadOptions, VersionLoader
+from tests.support import tiny_models
 from tests.support.serving_reference import row
 
 MODELS = """
@@ -217,3 +225,39 @@ def test_where_allowed_an_unused_label_may_name_any_version() -> None:
         labels.replace(labels_of(stable=8))
     labels.replace(labels_of(stable=1))
     assert labels.version("hat", "stable") == 1
+
+
+def test_batch_threads_are_named_and_counted_by_the_file(tmp_path: Path) -> None:
+    assert row("batching.thread-pool-name").more["default"] == "batch_threads"
+    file = tmp_path / "batching"
+    file.write_text("")
+    flags = Flags(model_base_path="/m", enable_batching=True, batching_parameters_file=str(file))
+    scheduler = assembly.assemble(flags).scheduler
+    assert scheduler is not None
+    assert (scheduler.name, scheduler.threads) == ("batch_threads", len(os.sched_getaffinity(0)))
+    file.write_text('thread_pool_name { value: "mine" } num_batch_threads { value: 5 }')
+    assert row("batching.num-batch-threads")
+    scheduler = assembly.assemble(flags).scheduler
+    assert scheduler is not None
+    assert (scheduler.name, scheduler.threads) == ("mine", 5)
+    without_file = Flags(model_base_path="/m", enable_batching=True)
+    scheduler = assembly.assemble(without_file).scheduler
+    assert scheduler is not None
+    assert scheduler.name == "model_server_batch_threads"
+
+
+def test_a_version_may_bring_its_own_batching_parameters(tmp_path: Path) -> None:
+    assert row("batching.per-model")
+    path = tiny_models.write_half_plus(tmp_path / "1")
+    scheduler = BatchScheduler("shared", 1)
+    batching = Batching(scheduler, BatchingOptions(), per_model=True)
+    load = VersionLoader(LoadOptions(batching=batching), Metrics())
+    assert isinstance(load("half", 1, str(path)).session, GraphSession)
+    (path / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
+    session = load("half", 1, str(path)).session
+    assert isinstance(session, BatchingSession)
+    with pytest.raises(ServingError, match="Task size 3 is larger than maximum input batch size 2"):
+        session.run({"serving_default_x:0": np.zeros(3, np.float32)}, ["y:0"])
+    (path / "batching_params.pbtxt").write_text("max_batch_size { value: 0 }")
+    with pytest.raises(ServingError, match="input_batch_size_limit must be positive"):
+        load("half", 1, str(path))
