@@ -1,7 +1,6 @@
 """A picture's bytes become pixels as the contract says; by default exactly as Keras's load_img."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,35 +64,46 @@ def decode(
         raise ImageTooLarge(
             f"The picture has {len(data)} bytes, and at most {limits.max_bytes} are read."
         )
-    deadline.check("picture was decoded")
-    with _pillow_errors():
-        _check_pixels(announced_size(data), limits.max_pixels)
-        with open_picture(data, deadline) as reader:
-            _check_pixels(reader.size, most_pixels(reader, limits.max_pixels))
-            needed = memory_needed(reader, preprocessing)
-            with budget.take(needed, deadline) if budget else contextlib.nullcontext():
-                return _pixels(reader, preprocessing)
-
-
-@contextlib.contextmanager
-def _pillow_errors() -> Iterator[None]:
-    """Tell a broken picture from everything else.
-
-    Pillow's readers raise whatever a stranger's bytes lead them to, so that any exception that is
-    not our own means a broken picture.
-    """
     try:
-        yield
+        return _decode(data, preprocessing, limits, deadline, budget)
     except GatewayError:
         raise
-    except (MemoryError, Image.DecompressionBombError) as error:
-        raise ImageTooLarge("The picture is too large to be decoded.") from error
-    except Exception as error:
-        raise UndecodableImage(
-            "The picture is broken or cut off, or of a kind that is not read: save it again as "
-            "JPEG or PNG.",
-            log_detail=f"{type(error).__name__}: {error}",
-        ) from error
+    except Exception as error:  # noqa: BLE001 - see _foreign_error
+        broken = _foreign_error(error)
+    raise broken
+
+
+def _foreign_error(error: Exception) -> GatewayError:
+    """What an exception of Pillow's means to the caller.
+
+    Its readers raise whatever a stranger's bytes lead them to, so that any exception that is not
+    our own means a broken picture. It is not chained: it would keep half a decoded picture in
+    memory for as long as somebody keeps the error, as one of several pictures in a request does.
+    """
+    detail = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError | Image.DecompressionBombError):
+        return ImageTooLarge("The picture is too large to be decoded.", log_detail=detail)
+    return UndecodableImage(
+        "The picture is broken or cut off, or of a kind that is not read: save it again as JPEG "
+        "or PNG.",
+        log_detail=detail,
+    )
+
+
+def _decode(
+    data: bytes,
+    preprocessing: Preprocessing,
+    limits: ImageLimits,
+    deadline: Deadline,
+    budget: DecodeBudget | None,
+) -> np.ndarray:
+    deadline.check("picture was decoded")
+    _check_pixels(announced_size(data), limits.max_pixels)
+    with closing(open_picture(data, deadline)) as reader:
+        _check_pixels(reader.size, most_pixels(reader, limits.max_pixels))
+        needed = memory_needed(reader, preprocessing)
+        with budget.take(needed, deadline) if budget else nullcontext():
+            return _pixels(reader, preprocessing)
 
 
 def _check_pixels(size: tuple[int, int], most: int) -> None:

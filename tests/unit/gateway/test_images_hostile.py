@@ -44,6 +44,7 @@ PLAIN = Preprocessing(height=16, width=16, scaling="none")
 UPRIGHT_ON_WHITE = replace(
     PLAIN, resampling="bicubic", transparency=(255, 255, 255), exif_orientation=True
 )
+CUT_SHORT = ("jpeg progressive 4:4:4", "png rgb", "webp lossless")
 SMALL = {kind: KINDS[kind](np.random.default_rng(0), (20, 15)) for kind in KINDS}
 
 
@@ -132,6 +133,23 @@ def test_opening_a_picture_reserves_no_memory_for_its_pixels() -> None:
 
     assert status("VmRSS") - before < 50_000_000
     assert {reader.size for reader in readers} == {(12_000, 12_000)}
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux tells a process what memory it has")
+def test_an_error_that_is_kept_keeps_no_pixels_with_it() -> None:
+    """A request of several pictures keeps the error of each until all are done."""
+    allowed = ImageLimits(max_bytes=10_000_000, max_pixels=25_000_000)
+    side = 1000
+    cut_off = [KINDS[kind](np.random.default_rng(0), (side, side))[:-50] for kind in CUT_SHORT]
+    kept: list[UndecodableImage] = []
+    before = status("VmRSS")
+
+    for data in cut_off * 5:
+        with pytest.raises(UndecodableImage) as error:
+            decode(data, UPRIGHT_ON_WHITE, allowed, Deadline.after(60))
+        kept.append(error.value)
+
+    assert status("VmRSS") - before < 5 * side * side * 4
 
 
 def test_texts_that_unpack_to_gigabytes_are_not_unpacked() -> None:
