@@ -59,11 +59,24 @@ def attack(address: tuple[str, int], stack: contextlib.ExitStack) -> list[socket
     return dripping
 
 
-def drip(sockets: list[socket.socket], stop: threading.Event) -> None:
-    while not stop.wait(0.5):
-        for opened in sockets:
-            with contextlib.suppress(OSError):
-                opened.sendall(b"E")
+@contextlib.contextmanager
+def drip(sockets: list[socket.socket]) -> Iterator[None]:
+    """Send each a byte of a method every half second, on the side."""
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(0.5):
+            for opened in sockets:
+                with contextlib.suppress(OSError):
+                    opened.sendall(b"E")
+
+    dripper = threading.Thread(target=send)
+    dripper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        dripper.join()
 
 
 @pytest.mark.parametrize("max_connections", [4000, 1000])
@@ -79,20 +92,16 @@ def test_a_healthy_client_is_served_beside_slow_ones_and_those_are_cut(
         "max_connections": max_connections,
         "max_in_flight": 1000,
     }
-    stop = threading.Event()
     with running(**settings) as server, contextlib.ExitStack() as stack:
         address = server.address
         dripping = attack(address, stack)
-        dripper = threading.Thread(target=drip, args=(dripping, stop))
-        dripper.start()
+        stack.enter_context(drip(dripping))
         opened = time.monotonic()
         statuses = []
         with Caller(address) as healthy:
             while time.monotonic() < opened + TIMEOUT - 1:
                 statuses.append(healthy.ask(post("/predict", b"{}")).status)
         wait_until(lambda: metric(server, "tensorgate_connections") == 0, TIMEOUT + MARGIN)
-        stop.set()
-        dripper.join()
 
         assert set(statuses) == {200}
         assert len(statuses) > 20
