@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from gateway.deadline import Deadline
 from gateway.errors import GatewayError
 from gateway.scoring.budget import DecodeBudget
 
 PATIENCE = 30.0
+KEPT = ExitStack()
 
 
 def main() -> None:
@@ -36,6 +38,12 @@ def hold(budget: DecodeBudget, held: float) -> str:
     held_now = os.read(reader, 1)
     os.close(reader)
     return str(pid) if held_now else "the worker died"
+
+
+def keep(budget: DecodeBudget, held: float) -> str:
+    """Hold that much in this process, the parent, until it ends."""
+    KEPT.enter_context(budget.take(int(held), Deadline.after(PATIENCE)))
+    return "kept"
 
 
 def queue(budget: DecodeBudget, wanted: float) -> str:
@@ -78,6 +86,7 @@ def in_use(budget: DecodeBudget) -> str:
 
 COMMANDS: dict[str, Callable[..., str]] = {
     "hold": hold,
+    "keep": keep,
     "queue": queue,
     "take": take,
     "kill": kill,

@@ -112,6 +112,12 @@ def exif_that_loops() -> bytes:
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 4000) + entries + struct.pack("<I", 8)
 
 
+def exif_that_is_cut_off() -> bytes:
+    """EXIF whose camera's name would stand behind its end: Pillow warns when it reads that."""
+    entry = struct.pack("<HHII", 0x010F, 2, 100, 1000)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+
+
 def mangled(random: np.random.Generator, data: bytes) -> bytes:
     """The file with a few bytes changed, cut out or put in."""
     changed = bytearray(data)

@@ -176,6 +176,19 @@ def test_a_killed_worker_gives_its_share_back_before_anybody_reaps_it(
     assert parent.ask("in_use") == "0"
 
 
+def test_what_a_parent_held_before_it_forked_is_its_own(
+    workers: Callable[[int], Workers],
+) -> None:
+    parent = workers(100)
+    parent.ask("keep 30")
+    pid = parent.ask("hold 50")
+    assert parent.ask("in_use") == "80"
+
+    parent.ask(f"kill {pid}")
+
+    assert parent.ask("in_use") == "30"
+
+
 def test_a_worker_killed_while_it_waits_does_not_hold_up_those_behind_it(
     workers: Callable[[int], Workers],
 ) -> None:

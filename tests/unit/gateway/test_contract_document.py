@@ -86,6 +86,13 @@ def test_what_the_schema_allows_is_read_and_what_it_forbids_is_refused(document:
     assert accepted(json.dumps(document)) == VALIDATOR.is_valid(document)
 
 
+@pytest.mark.parametrize("name", SCHEMA["properties"])
+def test_each_field_of_the_document_alone_agrees_with_the_schema(name: str) -> None:
+    for value in ODD:
+        text = with_fields(**{name: value})
+        assert accepted(text) == VALIDATOR.is_valid(json.loads(text)), value
+
+
 @pytest.mark.parametrize("name", SCHEMA["properties"]["preprocessing"]["properties"])
 def test_each_field_of_preprocessing_alone_agrees_with_the_schema(name: str) -> None:
     further = [2.0, "nearest", "bgr", "scale", [255, 255, 255], ["0", 0, 0], [0, 0, 0, 0]]

@@ -1,3 +1,4 @@
+import io
 import threading
 import warnings
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tests.support.decode_peaks import status
 from tests.support.hostile_pictures import (
     bmp_header_only,
     bmp_with_run_lengths,
+    exif_that_is_cut_off,
     exif_that_loops,
     gif_of_many_pictures,
     gif_with_first_picture,
@@ -178,6 +180,16 @@ def test_exif_that_leads_in_circles_is_walked_once(wanted: Preprocessing) -> Non
     circling = with_jpeg_segment(plain, 0xE1, exif_that_loops())
 
     np.testing.assert_array_equal(decoded(circling, wanted), decoded(plain, wanted))
+
+
+@pytest.mark.parametrize("wanted", [PLAIN, UPRIGHT_ON_WHITE])
+def test_broken_exif_is_no_warning_and_no_error(wanted: Preprocessing) -> None:
+    plain = SMALL["jpeg 4:2:0"]
+    broken = with_jpeg_segment(plain, 0xE1, exif_that_is_cut_off())
+
+    with pytest.warns(UserWarning, match="Tag data larger"):
+        Image.open(io.BytesIO(broken))
+    np.testing.assert_array_equal(decoded(broken, wanted), decoded(plain, wanted))
 
 
 @given(st.sampled_from(sorted(SMALL)), st.integers(0, 2**32), st.booleans())
