@@ -17,6 +17,7 @@ from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
 DATA = TESTS / "data" / "serving_reference.json"
+OWN_TEST = "test_serving_reference.py"
 GAP = re.compile(r"\.{2,3}|\{\.\.\}")
 """What the reference writes where it leaves something out."""
 
@@ -107,9 +108,12 @@ def section(name: str) -> Iterator[Row]:
 
 
 def exercised() -> dict[str, set[str]]:
-    """Ids of rows that stand as literals in test files, with the files' names."""
+    """Ids of rows that stand as literals in test files, with the files' names.
+
+    The test of this module names rows without exercising them, so it does not count.
+    """
     found: dict[str, set[str]] = {}
-    for path in sorted(TESTS.rglob("test_*.py")):
+    for path in sorted(set(TESTS.rglob("test_*.py")) - set(TESTS.rglob(OWN_TEST))):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and node.value in rows():
                 found.setdefault(str(node.value), set()).add(path.name)
