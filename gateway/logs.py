@@ -69,6 +69,8 @@ def access(
     head: "Head | None", answer: "Answer", request_id: str, peer: "Peer", seconds: float
 ) -> None:
     """Write the line of a request that was answered."""
+    if not access_log.isEnabledFor(logging.INFO):
+        return
     fields = _request_fields(head, request_id, peer)
     fields |= {"status": answer.status, "seconds": round(seconds, 6), "bytes": len(answer.body)}
     if answer.refused:

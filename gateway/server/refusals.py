@@ -105,7 +105,7 @@ def target_too_long() -> Refusal:
 def encoding_not_supported() -> Refusal:
     """A compressed body."""
     detail = "Send the body as it is: a Content-Encoding is not accepted."
-    return Refusal(415, "unsupported-encoding", "The body's encoding is not supported", detail)
+    return Refusal(415, "unsupported-media-type", "The body's form is not supported", detail)
 
 
 def expectation_failed() -> Refusal:

@@ -168,13 +168,14 @@ class Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.board = Board(2 * plan.settings.workers + 2)
+        self._bind = [f"fd://{listener.detach()}" for listener in plan.listeners]
         super().__init__()
 
     def load_config(self) -> None:
         """Tell gunicorn what it needs to know."""
         settings = self.plan.settings
         for name, value in {
-            "bind": [f"fd://{listener.detach()}" for listener in self.plan.listeners],
+            "bind": self._bind,
             "workers": settings.workers,
             "worker_class": GatewayWorker,
             "worker_tmp_dir": shared_memory_directory(),

@@ -148,7 +148,7 @@ REFUSED = {
     "D11 a compressed body": (
         lines(POST, HOST, "Content-Length: 2", "Content-Encoding: gzip", body="{}"),
         415,
-        "unsupported-encoding",
+        "unsupported-media-type",
     ),
     "no length": (lines(POST, HOST), 411, "length-required"),
     "CONNECT": (lines("CONNECT other.test:80 HTTP/1.1", HOST), 405, "method-not-allowed"),

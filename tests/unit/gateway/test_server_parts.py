@@ -1,7 +1,11 @@
 """The server's parts by themselves: heads, answers, admission, pool, board, WSGI."""
 
+import asyncio
+import signal
 import threading
 from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from gateway.server.head import Head, read_head
 from gateway.server.listeners import Board
 from gateway.server.pool import Pool
 from gateway.server.refusals import Refusal
+from gateway.server.worker import GatewayWorker
 from gateway.server.wsgi import Call, Peer
 from gateway.settings import Settings
 
@@ -235,3 +240,22 @@ def test_an_answer_whose_fields_would_split_it_is_an_error(value: str) -> None:
 
     with pytest.raises(ValueError, match="control character"):
         wsgi.run(application, {})
+
+
+@pytest.mark.parametrize(
+    ("number", "alive", "quick"),
+    [(signal.SIGTERM, False, False), (signal.SIGINT, False, True), (signal.SIGCHLD, True, False)],
+)
+def test_a_signal_that_came_before_a_workers_own_handlers_is_heeded(
+    number: int, alive: bool, quick: bool
+) -> None:
+    worker = GatewayWorker.__new__(GatewayWorker)
+    worker.alive, worker._quick_shutdown = True, False
+    worker.cfg = SimpleNamespace(worker_int=lambda _worker: None)
+    worker._stopping = asyncio.Event()
+    worker.early_signals = SimpleQueue()
+    worker.early_signals.put(number)
+    worker._catch_up_on_signals()
+
+    assert (worker.alive, worker._quick_shutdown) == (alive, quick)
+    assert worker._stopping.is_set() is not alive
