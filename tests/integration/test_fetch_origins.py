@@ -148,7 +148,7 @@ BROKEN = {
     "B10 bare LFs alone": answer_once(b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"),
     "B11 endless interim answers": head_then("flood", b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99),
     "B11 endless early hints": head_then("flood", b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 99),
-    "B11 another protocol": answer_once(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + HEAD),
+    "B11 another protocol": answer_once(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + response()),
     "B14 HTTP/0.9": answer_once(PICTURE),
     "B14 HTTP/0.9, a page": answer_once(b"<html>secret-of-the-origin</html>\r\n\r\n"),
     "B14 HTTP/2 preface": answer_once(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
@@ -366,18 +366,21 @@ def test_what_comes_after_an_answer_never_serves_the_next(data: bytes) -> None:
 
 
 def test_poison_that_comes_late_never_serves_the_next() -> None:
-    poisoned = threading.Event()
+    """It comes once the first answer was read whole and the connection kept."""
+    fetched, poisoned = threading.Event(), threading.Event()
 
     def script(visit: Visit) -> None:
         visit.read_request()
         visit.send(response())
         if visit.origin.connections == 1:
+            assert fetched.wait(10)
             visit.send(POISON)
             poisoned.set()
             visit.wait_until_gone()
 
     with HostileOrigin(script) as origin, fetching(origin) as fetcher:
         assert fetch(fetcher, origin.url) == PICTURE
+        fetched.set()
         assert poisoned.wait(10)
         assert fetch(fetcher, origin.url) == PICTURE
         assert origin.connections == 2
@@ -403,6 +406,16 @@ def test_the_request_s_own_deadline_ends_a_fetch_as_such() -> None:
         pytest.raises(DeadlineExceeded),
     ):
         fetcher.fetch(origin.url, Deadline.after(0.3))
+
+
+def test_a_host_that_always_has_more_is_cut_by_the_clock_too() -> None:
+    """Each byte of the picture comes in a chunk of 200: no receive ever waits."""
+    piece = b"1;" + b"x" * 200 + b"\r\nx\r\n"
+    with (
+        HostileOrigin(head_then("flood", CHUNKED, piece * 500)) as origin,
+        fetching(origin, FETCH_TIMEOUT="0.5") as fetcher,
+    ):
+        assert type(refusal(fetcher, origin.url)) is OriginTimeout
 
 
 def test_a_caller_that_hangs_up_ends_its_fetch() -> None:
