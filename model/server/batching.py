@@ -24,6 +24,9 @@ from model.server.session import Session
 
 NO_DEADLINE = float("inf")
 
+LONGEST_WAIT_SECONDS = 3600.0
+"""Python cannot wait for as long as a BatchingParameters can say."""
+
 
 @dataclass(eq=False)
 class Call:
@@ -222,7 +225,7 @@ class BatchScheduler:
                 queue, ready = self._soonest(now)
                 if queue is not None and ready <= now:
                     return queue, queue.take()
-                self._changed.wait(None if queue is None else ready - now)
+                self._changed.wait(min(ready - now, LONGEST_WAIT_SECONDS))
             return None
 
     def _soonest(self, now: float) -> tuple[BatchQueue | None, float]:

@@ -25,6 +25,10 @@ CALLS_PER_THREAD = 16
 """How many calls may wait or run for each thread; more are refused with RESOURCE_EXHAUSTED."""
 
 
+FOREVER_SECONDS = 365 * 24 * 3600.0
+"""gRPC gives a call without a deadline one that is centuries away."""
+
+
 @dataclass(frozen=True)
 class GrpcOptions:
     """Where and how to listen."""
@@ -143,6 +147,8 @@ class GrpcServer:
 def answer(call: Callable[[Any, float | None], Any], request: Any, context: Any) -> Any:
     """Call the core with the time that is left, and turn its error into a gRPC status."""
     timeout = context.time_remaining()
+    if timeout is not None and timeout > FOREVER_SECONDS:
+        timeout = None
     if timeout is not None and timeout <= 0:
         context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     try:

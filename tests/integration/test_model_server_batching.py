@@ -52,14 +52,14 @@ def page(port: int) -> str:
         return str(response.read().decode())
 
 
-def test_calls_run_together_as_soon_as_the_batch_is_full(
+def test_calls_with_and_without_deadline_run_together_as_soon_as_the_batch_is_full(
     server: ModelServer, rest_port: int
 ) -> None:
     futures = [
-        server.prediction.Predict.future(predict_request("half", [number]), timeout=SECONDS)
-        for number in (1.0, 2.0, 3.0, 4.0)
+        server.prediction.Predict.future(predict_request("half", [number]), timeout=timeout)
+        for number, timeout in ((1.0, SECONDS), (2.0, SECONDS), (3.0, None), (4.0, None))
     ]
-    answered = [list(future.result().outputs["y"].float_val) for future in futures]
+    answered = [list(future.result(SECONDS).outputs["y"].float_val) for future in futures]
     assert answered == [[2.5], [3.0], [3.5], [4.0]]
     metrics = page(rest_port)
     batching = ":tensorflow:serving:batching_session:"

@@ -395,6 +395,14 @@ def test_parameters_that_contradict_each_other_are_refused(
     assert said in caught.value.message
 
 
+def test_the_longest_time_that_a_file_can_say_is_waited_for() -> None:
+    with batched(timeout_seconds=2**63 / 1e6, max_batch_size=2) as batch:
+        batch.inner.gate.set()
+        first = batch.call_and_wait_until_queued([[1.0]])
+        assert result(batch.call([[2.0]])) == [[[3.0]]]
+        assert result(first) == [[[2.0]]]
+
+
 def test_a_scheduler_needs_a_thread() -> None:
     with pytest.raises(ServingError, match="num_batch_threads must be positive; was 0"):
         BatchScheduler("batch_threads", 0)
