@@ -48,7 +48,7 @@ def read_contract(text: str) -> Document:
         UnfitContract: the text is not JSON or breaks the schema.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_unrepeated, parse_constant=_no_constant)
         jsonschema.validate(document, json.loads(SCHEMA.read_text()))
     except json.JSONDecodeError as error:
         raise UnfitContract(f"the contract is not JSON: {error}") from error
@@ -56,6 +56,19 @@ def read_contract(text: str) -> Document:
         where = "".join(f"[{part!r}]" for part in error.absolute_path) or "the contract"
         raise UnfitContract(f"{where}: {error.message}") from error
     return dict(document)
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UnfitContract(f"the contract has the member {repeated!r} twice")
+    return members
+
+
+def _no_constant(name: str) -> float:
+    raise UnfitContract(f"the contract holds {name}, which is not JSON")
 
 
 def contract_text(document: Document) -> str:
@@ -124,6 +137,11 @@ def check_fit(document: Document, signature: Signature) -> None:
         raise UnfitContract(
             f"the input {picture.name!r} takes {picture.dtype}, and pictures are sent as"
             " DT_FLOAT, DT_HALF or DT_UINT8"
+        )
+    if picture.dtype == "DT_UINT8" and preprocessing["scaling"] != "none":
+        raise UnfitContract(
+            f"the input {picture.name!r} takes DT_UINT8, and the scaling"
+            f' {preprocessing["scaling"]!r} makes fractions: it must be "none"'
         )
     scores = output_of(document, signature)
     check_scores(document, scores.name, scores.shape)
