@@ -4,6 +4,7 @@ A version is NEW, then LOADING, then READY or FAILED; when it is wanted no more,
 until the last request that uses it has ended.
 """
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -267,6 +268,9 @@ class ModelManager:
             servable, managed.servable = managed.servable, None
         if servable is not None:
             servable.session.close()
+            servable = None
+            # A graph's parts refer to each other, so only a collection gives its memory back.
+            gc.collect()
         log.info("Done unloading servable version %s", managed)
         with self._lock:
             self._managed[managed.name].pop(managed.version)

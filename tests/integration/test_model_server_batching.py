@@ -1,4 +1,4 @@
-"""Batching really batches: its sizes show in the metrics of a running server."""
+"""Batching really batches, and what happened shows in the metrics of a running server."""
 
 import socket
 import urllib.request
@@ -74,3 +74,18 @@ def test_a_call_larger_than_the_largest_batch_is_refused(server: ModelServer) ->
     code, text = error_of(lambda: server.prediction.Predict(request, timeout=SECONDS))
     assert code == "INVALID_ARGUMENT"
     assert text == "Task size 5 is larger than maximum input batch size 4"
+
+
+def test_grpc_calls_are_counted_by_code_and_timed(server: ModelServer, rest_port: int) -> None:
+    request = predict_request("nobody", [0.0])
+    assert error_of(lambda: server.prediction.Predict(request, timeout=SECONDS))
+    metrics = page(rest_port)
+    serving = ":tensorflow:serving:"
+    assert f'{serving}request_count{{model_name="nobody",status="NOT_FOUND"}} 1\n' in metrics
+    latency = '_latency_count{model_name="half",API="Predict",'
+    for line in (
+        f'{serving}request_count{{model_name="half",status="OK"}} 4\n',
+        f'{serving}request{latency}entrypoint="GRPC"}} 4\n',
+        f'{serving}runtime{latency}runtime="TF1"}} 4\n',
+    ):
+        assert line in metrics
