@@ -40,11 +40,15 @@ def error_of_run(bundle: loader.Bundle, name: str, x: object) -> ServingError:
 
 
 def test_variables_are_restored(bundle: loader.Bundle) -> None:
-    assert run(bundle, "serving_default", np.float32([[2.0]])).tolist() == [[3.5]]
+    assert run(bundle, "serving_default", np.array([[2.0]], np.float32)).tolist() == [[3.5]]
 
 
 def test_tables_are_initialised_from_the_models_own_assets(bundle: loader.Bundle) -> None:
-    assert run(bundle, "text", np.int64([1, 0, 7])).tolist() == [b"warm", b"cold", b"none"]
+    assert run(bundle, "text", np.array([1, 0, 7], np.int64)).tolist() == [
+        b"warm",
+        b"cold",
+        b"none",
+    ]
 
 
 def test_a_wrong_dtype_is_the_runtimes_own_error(bundle: loader.Bundle) -> None:
@@ -67,7 +71,9 @@ def test_a_run_that_takes_too_long_is_stopped(bundle: loader.Bundle) -> None:
     signature = bundle.signatures["wait"]
     with pytest.raises(ServingError) as caught:
         bundle.session.run(
-            {signature.inputs["x"].name: np.float32([1])}, [signature.outputs["y"].name], 0.05
+            {signature.inputs["x"].name: np.array([1], np.float32)},
+            [signature.outputs["y"].name],
+            0.05,
         )
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert caught.value.message == "Timed out waiting for notification"
@@ -125,4 +131,4 @@ def test_a_model_in_text_form_loads(tmp_path: Path, half: Path) -> None:
     for name in ("variables", "assets"):
         (tmp_path / name).symlink_to(half / name)
     (tmp_path / "saved_model.pbtxt").write_text(text_format.MessageToString(saved))
-    assert run(load(tmp_path), "serving_default", np.float32([0.0])).tolist() == [2.5]
+    assert run(load(tmp_path), "serving_default", np.array([0.0], np.float32)).tolist() == [2.5]
