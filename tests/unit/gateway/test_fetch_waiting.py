@@ -57,6 +57,19 @@ def test_a_wait_ends_when_the_caller_hangs_up(pair: tuple[socket.socket, socket.
     assert time.monotonic() - started < LONG / 3
 
 
+def test_no_byte_is_taken_or_sent_once_the_time_is_up(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """Also when the socket is ready, as that of a host that floods always is."""
+    pair[1].sendall(b"x")
+    connection = Connection(pair[0])
+    with pytest.raises(TimeUp):
+        connection.read_some(1, patience(0))
+    with pytest.raises(TimeUp):
+        connection.send(b"x", patience(0))
+    assert connection.read_some(1, patience(LONG)) == b"x"
+
+
 def test_no_time_is_no_wait() -> None:
     with pytest.raises(TimeUp):
         patience(0).check()
