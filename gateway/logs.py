@@ -5,10 +5,14 @@ was answered and how long each stage took. JSON escapes whatever a caller sent, 
 forged. A query string is never logged, and a path only up to 200 characters.
 """
 
+import contextlib
 import json
 import logging
+import os
+import select
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import glogging
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.server.wsgi import Call, Peer
 
 LONGEST_PATH = 200
+LINES_WAITING = 10_000
 FIELDS_OF_ANSWER = {
     "model": "x-model-name",
     "version": "x-model-version",
@@ -47,11 +52,62 @@ class JSONLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class UnhurriedHandler(logging.Handler):
+    """Writes lines to a descriptor that may not take them: who reads the log must not stop us.
+
+    A pipe whose reader is stuck is full after 64 KiB, and a blocking write to it would stop the
+    event loop with every request. Here lines wait in memory, up to LINES_WAITING, and go out with
+    the lines after them; beyond that the oldest are lost, and the next line that can be written
+    says how many.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._waiting: deque[bytes] = deque()
+        self._lost = 0
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Line up the record and write what can be written; called with the handler's lock."""
+        if len(self._waiting) == LINES_WAITING:
+            self._waiting.popleft()
+            self._lost += 1
+        self._waiting.append(self.format(record).encode() + b"\n")
+        self._write()
+
+    def flush(self) -> None:
+        """Write what can be written now."""
+        with self.lock or contextlib.nullcontext():
+            self._write()
+
+    def _write(self) -> None:
+        while self._waiting and self._poll.poll(0):
+            if self._lost:
+                lost = logging.makeLogRecord(
+                    {"msg": f"{self._lost} lines of the log were lost", "levelname": "WARNING"}
+                )
+                self._waiting.appendleft(self.format(lost).encode() + b"\n")
+                self._lost = 0
+            line = self._waiting.popleft()
+            with contextlib.suppress(OSError):  # whoever read the log is gone: nobody to tell
+                written = os.write(self._descriptor, line[: select.PIPE_BUF])
+                if written < len(line):
+                    self._waiting.appendleft(line[written:])
+
+
 def configure(level: str) -> None:
     """Send every logger's lines to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = UnhurriedHandler(sys.stderr.fileno())
     handler.setFormatter(JSONLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def flush() -> None:
+    """Write the lines that wait, as far as they can be."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
 class ServerLog(glogging.Logger):  # type: ignore[misc]

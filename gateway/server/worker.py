@@ -128,6 +128,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
     async def _beat(self, seconds: float) -> None:
         """Tell the master that this process lives, and wait, though not for a stop."""
         self.notify()
+        logs.flush()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 

@@ -1,5 +1,7 @@
 """What a running model server answers over gRPC."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 from tests.support import tiny_models
-from tests.support.model_server import ModelServer, error_of, starting
+from tests.support.model_server import ModelServer, error_of, starting, wait_until
 from tests.support.tiny_models import CLASSIFY, REGRESS, example, predict_request
 
 SECONDS = 30.0
@@ -245,6 +247,29 @@ def test_health_can_be_watched(server: ModelServer) -> None:
     unknown = watch(wrappers_pb2.StringValue(value="x").SerializeToString(), timeout=SECONDS)
     assert next(unknown).value == 3
     unknown.cancel()
+
+
+def test_watches_leave_threads_for_predictions(server: ModelServer) -> None:
+    watch = server.channel.unary_stream("/grpc.health.v1.Health/Watch")
+
+    def codes() -> set[str]:
+        watches = [watch(b"", timeout=SECONDS) for _ in range(4 * (os.cpu_count() or 1))]
+        answered = [first_event(known) for known in watches]
+        assert predict(server, predict_request("half", [1.0]))
+        found = {known.code().name if known.done() else "OPEN" for known in answered}
+        for known in watches:
+            known.cancel()
+        return found
+
+    # Watches of an earlier test may still be closing.
+    wait_until(lambda: codes() == {"OPEN", "RESOURCE_EXHAUSTED"}, lambda: str(codes()))
+
+
+def first_event(known: Any) -> Any:
+    """The watch, after it answered or was refused."""
+    with contextlib.suppress(grpc.RpcError):
+        next(known)
+    return known
 
 
 def test_a_socket_answers_too(server: ModelServer, base_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The server as processes: how it starts, what it counts, what it survives, what it leaves."""
 
+import fcntl
 import json
 import os
 import signal
@@ -44,6 +45,11 @@ def processes(server: ServerProcess, connections: int) -> dict[int, int]:
     for caller in callers:
         caller.close()
     return taken
+
+
+def takes_connections(address: tuple[str, int]) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(address) == 0
 
 
 def start(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -170,3 +176,23 @@ def test_an_application_that_cannot_be_made_ends_the_process() -> None:
     with running("tests.support.broken_gateway", workers=2) as server:
         assert server.process.wait(20) != 0
         assert server.wait_for_line("Exception in worker process")["trace"]
+
+
+def test_a_log_that_nobody_reads_stops_no_request_and_no_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    settings = {"BIND": f"127.0.0.1:{address[1]}", "METRICS_BIND": "127.0.0.1:0"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.dummy_gateway"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **settings, "WORKERS": "1"},
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        wait_until(lambda: takes_connections(address))
+        with Caller(address) as caller:
+            statuses = {caller.ask(get("/")).status for _ in range(500)}
+        process.terminate()
+        assert process.wait(30) == 0
+    assert statuses == {200}

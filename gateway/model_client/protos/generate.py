@@ -5,6 +5,8 @@ grpcio-tools, which only the tests' environment has.
 """
 
 import importlib.resources
+import subprocess
+import sys
 from pathlib import Path
 
 PROTOS = Path(__file__).parent
@@ -16,16 +18,14 @@ def generate(output: Path) -> None:
 
     Raises:
         ImportError: grpcio-tools is not installed.
-        RuntimeError: protoc refused a .proto file and has printed why.
+        CalledProcessError: protoc refused a .proto file and has printed why.
     """
-    from grpc_tools import protoc  # noqa: PLC0415 - not in the gateway's environment
-
     well_known = importlib.resources.files("grpc_tools") / "_proto"
     sources = sorted(str(path.relative_to(ROOT)) for path in PROTOS.glob("*.proto"))
     options = [f"--proto_path={ROOT}", f"--proto_path={well_known}"]
     options += [f"--python_out={output}", f"--pyi_out={output}"]
-    if protoc.main(["protoc", *options, *sources]) != 0:
-        raise RuntimeError("protoc refused a .proto file")
+    # A process of its own: protoc and TensorFlow in one process crash it.
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, *sources], check=True)
 
 
 if __name__ == "__main__":

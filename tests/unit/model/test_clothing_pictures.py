@@ -209,7 +209,7 @@ def test_a_linear_classifier_cannot_tell_the_labels_from_small_pictures() -> Non
         shown = [pixels(draw(split, 31, index).jpeg, 32) for index in range(count)]
         return np.stack(shown), np.arange(count) % 10
 
-    learned, measured = sample("training", 300), sample("held-out", 100)
+    learned, measured = sample("training", 200), sample("held-out", 80)
     with threadpool_limits(1):
         classifier = LogisticRegression(C=0.01, max_iter=1000).fit(*learned)
     assert classifier.score(*learned) > 0.3
