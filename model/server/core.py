@@ -68,7 +68,7 @@ class ServerCore:
         self._config_lock = threading.Lock()
 
     def start(self, config: Any) -> None:
-        """Load the models of the first configuration; returns when each one is available.
+        """Load the models of the first configuration; returns when each version is available.
 
         Raises:
             ServingError: the configuration is wrong, or a model failed.

@@ -25,6 +25,9 @@ CALLS_PER_THREAD = 16
 """How many calls may wait or run for each thread; more are refused with RESOURCE_EXHAUSTED."""
 
 
+THREADS_PER_WATCH = 4
+"""A watch of the health service holds a thread, so only one in so many may be held."""
+
 FOREVER_SECONDS = 365 * 24 * 3600.0
 """gRPC gives a call without a deadline one that is centuries away."""
 
@@ -103,7 +106,7 @@ class GrpcServer:
 
     def __init__(self, core: ServerCore, recorder: Recorder, options: GrpcOptions) -> None:
         self._options = options
-        self._health = Health()
+        self._health = Health(max_watches=max(1, options.threads // THREADS_PER_WATCH))
         self._server = grpc.server(
             ThreadPoolExecutor(options.threads, thread_name_prefix="grpc"),
             options=_arguments(options),

@@ -22,13 +22,18 @@ NAMES = ("", "ModelService", "PredictionService")
 """The names that the official server sets: short, without their package."""
 
 WATCH_SECONDS = 1.0
-"""How often a watcher's thread looks whether its caller is still there."""
+"""How often a watch looks whether its caller is still there, should it not be told."""
 
 
 class Health:
-    """The state of the services; serving until `stop`."""
+    """The state of the services; serving until `stop`.
 
-    def __init__(self) -> None:
+    A watch holds one of the server's threads for as long as it lasts, so that only `max_watches`
+    may be open at once; a further one is refused with RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(self, max_watches: int) -> None:
+        self._watches = threading.BoundedSemaphore(max_watches)
         self._changed = threading.Condition()
         self._statuses = dict.fromkeys(NAMES, SERVING)
 
@@ -56,6 +61,20 @@ class Health:
         return wrappers_pb2.Int32Value(value=status)
 
     def _watch(self, request: Any, context: Any) -> Iterator[Any]:
+        if not self._watches.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watches are open.")
+        try:
+            context.add_callback(self._wake)
+            yield from self._changes(request, context)
+        finally:
+            self._watches.release()
+
+    def _wake(self) -> None:
+        """A caller has gone."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _changes(self, request: Any, context: Any) -> Iterator[Any]:
         sent: int | None = None
         while context.is_active():
             with self._changed:

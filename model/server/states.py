@@ -28,7 +28,7 @@ class VersionState:
 
 @dataclass(frozen=True)
 class Failure:
-    """A model of which a version ended before any became available."""
+    """A version that ended instead of becoming available."""
 
     name: str
     version: int
@@ -48,12 +48,20 @@ class _Watch:
     def note(self, name: str, version: int, state: VersionState) -> None:
         self.states.setdefault(name, {})[version] = state
 
-    def reached(self, name: str) -> tuple[int, VersionState] | None:
-        """The newest version of `name` that is available or ended."""
-        for version, state in sorted(self.states.get(name, {}).items(), reverse=True):
-            if state.state in {AVAILABLE, END}:
-                return version, state
-        return None
+    def settled(self, name: str) -> bool:
+        """Whether every version of `name` is available or ended, and there is one."""
+        states = self.states.get(name, {}).values()
+        return bool(states) and all(state.state in {AVAILABLE, END} for state in states)
+
+    def failures(self, name: str) -> list[Failure]:
+        """The versions that ended with an error; where none is available, all that ended."""
+        states = self.states.get(name, {})
+        served = any(state.state == AVAILABLE for state in states.values())
+        return [
+            Failure(name, version, state.error)
+            for version, state in sorted(states.items(), reverse=True)
+            if state.state == END and (state.error is not None or not served)
+        ]
 
 
 class StateBoard:
@@ -93,7 +101,7 @@ class StateBoard:
     def wait_for(
         self, names: Iterable[str], watch: _Watch, timeout_seconds: float | None = None
     ) -> list[Failure]:
-        """Wait until a version of each model is available or ended; those that ended.
+        """Wait until every version of each model is available or ended; those that failed.
 
         Raises:
             TimeoutError: the time is over first.
@@ -101,14 +109,9 @@ class StateBoard:
         awaited = sorted(set(names))
         limit = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         with self._changed:
-            while not all(watch.reached(name) for name in awaited):
+            while not all(watch.settled(name) for name in awaited):
                 left = None if limit is None else limit - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError(f"no version of {', '.join(awaited)} was ready in time")
                 self._changed.wait(left)
-            found = {name: watch.reached(name) for name in awaited}
-        return [
-            Failure(name, reached[0], reached[1].error)
-            for name, reached in found.items()
-            if reached and reached[1].state == END
-        ]
+            return [failure for name in awaited for failure in watch.failures(name)]
