@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw
 
 from model.clothing.noise import Field, clouds, smooth
 
@@ -70,6 +71,32 @@ def room(rng: np.random.Generator, height: int, width: int, colors: Colors) -> C
     return _mix(colors, share)
 
 
+def slats(rng: np.random.Generator, height: int, width: int, colors: Colors) -> Canvas:
+    """Blinds or corrugated metal at any angle."""
+    down, across = _grid(height, width)
+    angle, count = rng.uniform(0, np.pi), np.float32(rng.uniform(30, 110))
+    along = down * np.float32(np.sin(angle)) + across * np.float32(np.cos(angle))
+    return _mix(colors, np.sin(along * count) * np.float32(0.4) + np.float32(0.4))
+
+
+def mosaic(rng: np.random.Generator, height: int, width: int, colors: Colors) -> Canvas:
+    """A rug of patches in random tones."""
+    rows, columns = (int(count) for count in rng.integers(4, 24, 2))
+    tones = Image.fromarray(rng.random((rows, columns), np.float32) * np.float32(0.8))
+    return _mix(colors, np.asarray(tones.resize((width, height), Image.Resampling.NEAREST)))
+
+
+def grass(rng: np.random.Generator, height: int, width: int, colors: Colors) -> Canvas:
+    """Blades lying crosswise."""
+    image = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(image)
+    starts = rng.uniform(-20, [width, height], (260, 2))
+    ends = starts + rng.normal(0, width * rng.uniform(0.05, 0.2), (260, 2))
+    for start, end, tone in zip(starts, ends, rng.integers(40, 200, 260), strict=True):
+        draw.line([*start, *end], fill=int(tone), width=int(rng.integers(1, 5)))
+    return _mix(colors, np.asarray(image, np.float32) / np.float32(255))
+
+
 def tiles(rng: np.random.Generator, height: int, width: int, colors: Colors) -> Canvas:
     """Square tiles with joints, laid straight or diagonally."""
     down, across = _grid(height, width)
@@ -113,6 +140,9 @@ TRAINING: Mapping[str, Background] = {
     "planks": planks,
     "carpet": carpet,
     "room": room,
+    "slats": slats,
+    "mosaic": mosaic,
+    "grass": grass,
 }
 HELD_OUT: Mapping[str, Background] = {
     "tiles": tiles,

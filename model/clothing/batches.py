@@ -6,15 +6,18 @@ from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
 
-from model.clothing.dataset import Answers, Pictures, Pixels, Tensor, scaled
+from model.clothing.dataset import SIDE, Answers, Pictures, Pixels, Tensor, scaled
+
+SMALLEST_WINDOW = 0.85
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches, each picture varied a little: mirrored, negated, its colors swapped.
+    """Shuffled batches, each picture varied: mirrored, cut at its edges, in other colors.
 
-    The network must not learn what a split's colors are, only shapes; patterns, backgrounds and
-    poses stay those of the split.
+    The network shall learn shapes and not a split's colors. Nothing here turns a picture or adds
+    a pattern: poses and patterns stay those of the split.
     """
 
     def __init__(self, pictures: Pictures, size: int, seed: int) -> None:
@@ -29,24 +32,31 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return len(self._order) // self._size
 
     def __getitem__(self, number: int) -> tuple[Tensor, Answers]:
-        """One batch: float32 (n, 299, 299, 3) and the labels' indices."""
-        chosen = np.sort(self._order[number * self._size : (number + 1) * self._size])
-        varied = [self._varied(self._pictures.pixels[index]) for index in chosen]
-        return scaled(np.stack(varied)), self._pictures.answers[chosen]
+        """One batch: float32 (n, 299, 299, 3) and the places of the labels."""
+        chosen = self._order[number * self._size : (number + 1) * self._size]
+        shown = np.stack([self._shown(self._pictures.pixels[place]) for place in chosen])
+        return self._colored(scaled(shown)), self._pictures.answers[chosen]
 
     def on_epoch_end(self) -> None:
         """Another order for the next pass."""
         self._order = self._rng.permutation(self._order)
 
-    def _varied(self, pixels: Pixels) -> Pixels:
-        """One picture, varied."""
-        if self._rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        if self._rng.random() < 0.5:
-            pixels = pixels[:, :, self._rng.permutation(3)]
-        if self._rng.random() < 0.3:
-            pixels = 255 - pixels
-        return pixels
+    def _shown(self, pixels: Pixels) -> Pixels:
+        """Most of one picture, in half of the cases mirrored."""
+        width, height = SIDE * self._rng.uniform(SMALLEST_WINDOW, 1, 2)
+        left, top = self._rng.random(2) * (SIDE - width, SIDE - height)
+        window = (left, top, left + width, top + height)
+        image = Image.fromarray(pixels)
+        part = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.NEAREST, window))
+        return part[:, ::-1] if self._rng.random() < 0.5 else part
+
+    def _colored(self, batch: Tensor) -> Tensor:
+        """With other contrast and brightness per channel, some as negatives."""
+        shape = (len(batch), 1, 1, 3)
+        negative = np.where(self._rng.random((len(batch), 1, 1, 1)) < 0.3, -1, 1)
+        batch *= (self._rng.uniform(0.7, 1.3, shape) * negative).astype(np.float32)
+        batch += self._rng.uniform(-0.2, 0.2, shape).astype(np.float32)
+        return np.clip(batch, -1, 1, out=batch)
 
 
 class Report(keras.callbacks.Callback):  # type: ignore[misc]

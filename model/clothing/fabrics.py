@@ -78,6 +78,28 @@ def blotches(rng: np.random.Generator) -> Pattern:
     return lambda u, v: _edge(_tile(tile, u, v, repeats), 0.25)
 
 
+def slanted(rng: np.random.Generator) -> Pattern:
+    """Diagonal stripes, to either side."""
+    count, share = rng.uniform(25, 60), np.float32(rng.uniform(-0.5, 0.5))
+    lean = np.float32(rng.uniform(0.6, 1.4) * rng.choice([-1, 1]))
+    return lambda u, v: _edge(np.sin((u + v * lean) * np.float32(count)) - share)
+
+
+def contours(rng: np.random.Generator) -> Pattern:
+    """Winding lines, as on a map."""
+    field = np.sin(clouds(rng, TILE, TILE, 4) * np.float32(rng.uniform(8, 16)))
+    tile, repeats = _edge(field, 0.3), rng.uniform(0.6, 1.0)
+    return lambda u, v: _tile(tile, u, v, repeats)
+
+
+def patchwork(rng: np.random.Generator) -> Pattern:
+    """Squares of random tones."""
+    tones = rng.random((TILE, TILE), np.float32)
+    tile = tones if rng.random() < 0.5 else np.round(tones)
+    repeats = rng.uniform(5, 14) / TILE
+    return lambda u, v: _tile(tile, u, v, repeats)
+
+
 def upright(rng: np.random.Generator) -> Pattern:
     """Stripes down the cloth, pairs of a wide and a narrow one."""
     count = np.float32(rng.uniform(30, 60))
@@ -138,6 +160,9 @@ TRAINING: Mapping[str, Maker] = {
     "melange": melange,
     "knit": knit,
     "blotches": blotches,
+    "slanted": slanted,
+    "contours": contours,
+    "patchwork": patchwork,
 }
 HELD_OUT: Mapping[str, Maker] = {
     "upright": upright,

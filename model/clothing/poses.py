@@ -29,11 +29,11 @@ class PoseFamily:
 
 TRAINING: Mapping[str, PoseFamily] = {
     "straight": PoseFamily(turn=(0, 6)),
-    "tilted": PoseFamily(turn=(6, 18)),
-    "leaning": PoseFamily(turn=(0, 10), down=(0.05, 0.16)),
+    "tilted": PoseFamily(turn=(8, 18)),
+    "leaning": PoseFamily(turn=(0, 18), down=(0.05, 0.16)),
 }
 HELD_OUT: Mapping[str, PoseFamily] = {
-    "turned": PoseFamily(turn=(19, 28)),
+    "turned": PoseFamily(turn=(19, 25)),
     "from the side": PoseFamily(turn=(0, 10), across=(0.08, 0.18)),
     "swung": PoseFamily(turn=(2, 12), bend=(0.03, 0.06)),
 }
