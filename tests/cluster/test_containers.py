@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,6 @@ import requests
 from model.clothing.pictures import sample_picture
 
 ROOT = Path(__file__).parents[2]
-GATEWAY = "http://127.0.0.1:9696"
 START_SECONDS = 240.0
 ANSWER_SECONDS = 60.0
 MIB = 1024 * 1024
@@ -40,10 +40,22 @@ LABELS = [
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+PORTS = {"GATEWAY_PORT": free_port(), "METRICS_PORT": free_port()}
+ENVIRONMENT = {**os.environ, **PORTS}
+GATEWAY = f"http://127.0.0.1:{PORTS['GATEWAY_PORT']}"
+
+
 def docker(*arguments: str, timeout: float = 900.0) -> str:
     finished = subprocess.run(
         ["docker", *arguments],
         cwd=ROOT,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -115,7 +127,7 @@ def stack(engine: None, sample: Path) -> Iterator[str]:
 
 def allow_pictures_from(url: str) -> None:
     """Start the gateway again with the picture server's address allowed."""
-    environment = {**os.environ, "ALLOWED_NETWORKS": url.split("/")[2] + "/32"}
+    environment = {**ENVIRONMENT, "ALLOWED_NETWORKS": url.split("/")[2] + "/32"}
     subprocess.run(
         ["docker", "compose", "up", "--detach", "--wait", "gateway"],
         cwd=ROOT,
@@ -186,6 +198,7 @@ def test_the_gateway_image_holds_no_tensorflow_and_little_else(stack: str) -> No
         finished = subprocess.run(
             ["docker", "compose", "exec", "-T", "gateway", "which", tool],
             cwd=ROOT,
+            env=ENVIRONMENT,
             capture_output=True,
             check=False,
         )
