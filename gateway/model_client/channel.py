@@ -14,7 +14,7 @@ import grpc
 from gateway.deadline import Deadline
 from gateway.errors import CallerGone, ModelUnavailable
 from gateway.model_client.messages import ModelSpec
-from gateway.model_client.statuses import error_of
+from gateway.model_client.statuses import Unreachable, error_of
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -44,10 +44,11 @@ OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-    # A server that comes back is found again within seconds; 120 s by default.
+    # A server that comes back is found again within about a second; 120 s by default. One attempt
+    # to connect may take two.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 3_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     # A machine that vanished is noticed while calls wait for it. More pings than these make
     # TensorFlow Serving close the connection (too_many_pings).
     ("grpc.keepalive_time_ms", 30_000),
@@ -92,7 +93,9 @@ class Connection:
     def __init__(self, target: str) -> None:
         self._target = target
         self._channel: Any = None
+        self._former: Any = None
         self._methods: dict[str, Any] = {}
+        self._failing = False
         self._closed = False
         self._lock = threading.Lock()
 
@@ -111,9 +114,12 @@ class Connection:
                 except grpc.FutureTimeoutError:
                     question.check()
                 else:
+                    self._failing = False
                     return answer
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
-            raise error_of(call.code(), call.details() or "", question.spec) from error
+            failure = error_of(call.code(), call.details() or "", question.spec)
+            self._failing = isinstance(failure, Unreachable)
+            raise failure from error
         finally:
             call.cancel()
 
@@ -129,14 +135,33 @@ class Connection:
             if self._channel is None:
                 self._channel = grpc.insecure_channel(self._target, options=OPTIONS)
                 self._methods = {path: self._channel.unary_unary(path) for path in METHODS}
+            method = self._methods[path]
         try:
-            return self._methods[path].future(request, timeout=seconds)
+            return method.future(request, timeout=seconds)
         except ValueError as error:  # closed just now
             raise ModelUnavailable("The gateway is stopping.", log_detail=str(error)) from error
+
+    @property
+    def failing(self) -> bool:
+        """Whether the call that ended last met no server."""
+        return self._failing
+
+    def renew(self) -> None:
+        """Let the next call begin on a channel of its own.
+
+        A channel that could not resolve its name waits for up to two minutes before it asks again,
+        which no option changes; a new one asks at once. Calls that are under way keep theirs.
+        """
+        with self._lock:
+            ended, self._former, self._channel = self._former, self._channel, None
+            self._failing = False
+        if ended is not None:
+            ended.close()
 
     def close(self) -> None:
         """End every call and connection, for good."""
         with self._lock:
             self._closed = True
-            if self._channel is not None:
-                self._channel.close()
+            for channel in (self._former, self._channel):
+                if channel is not None:
+                    channel.close()

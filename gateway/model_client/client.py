@@ -119,7 +119,8 @@ class ModelClient:
     def status(self, model: str, deadline: Deadline) -> tuple[VersionStatus, ...]:
         """The state of each version, newest first; the best of its states where servers differ.
 
-        Servers that cannot be reached are left out.
+        Servers that cannot be reached are left out. Where one answers here by its own address and
+        the last balanced call met none, balanced calls begin anew.
 
         Raises:
             ModelNotFound: no server has the model.
@@ -138,6 +139,8 @@ class ModelClient:
                     failures.append((address, call))
         if not reports:
             raise common_error(failures, question, self._addresses.is_spare)
+        if self._balanced.failing:
+            self._balanced.renew()
         return messages.merge_status(reports)
 
     def close(self) -> None:

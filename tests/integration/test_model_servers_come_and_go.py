@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from gateway.deadline import Deadline
+from gateway.errors import ModelUnavailable
 from gateway.model_client import servers
 from gateway.model_client.channel import PREDICT, Connection, Question
 from gateway.model_client.client import ModelClient, ModelSpec
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 MODEL = ModelSpec("clothing-model")
 PICTURE = {"input_8": np.zeros((1, 299, 299, 3), np.float32)}
 """As a float32 tensor, 1.07 MB."""
+PREDICT_REQUEST = predict_request(MODEL, "serving_default", PICTURE, ())
 CALLERS = 8
 
 
@@ -120,19 +122,70 @@ def test_a_server_that_a_name_gains_is_called_once_a_connection_has_ended() -> N
     with first, NameServer(["127.0.0.1"]) as names:
         second.port = first.port
         connection = Connection(f"dns://127.0.0.1:{names.port}/serving.test:{first.port}")
-        request = predict_request(MODEL, "serving_default", PICTURE, ())
         with second:
             for _ in range(3):
-                connection.ask(Question(PREDICT, request, MODEL, Deadline.after(20)))
+                connection.ask(Question(PREDICT, PREDICT_REQUEST, MODEL, Deadline.after(20)))
             assert not second.calls
             names.addresses.append("127.0.0.2")
 
             def second_is_called() -> bool:
-                connection.ask(Question(PREDICT, request, MODEL, Deadline.after(20)))
+                connection.ask(Question(PREDICT, PREDICT_REQUEST, MODEL, Deadline.after(20)))
                 return second.calls[PREDICT] > 0
 
             wait_until(second_is_called, 10.0, "a call of the new server")
             connection.close()
+
+
+def test_a_renewed_connection_asks_for_a_name_at_once() -> None:
+    """Left alone, gRPC waits longer after each answer without an address, up to two minutes."""
+    with StubServing() as server, NameServer([]) as names:
+        connection = Connection(f"dns://127.0.0.1:{names.port}/serving.test:{server.port}")
+        question = Question(PREDICT, PREDICT_REQUEST, MODEL, Deadline.after(20))
+
+        def asked_twice() -> bool:
+            with pytest.raises(ModelUnavailable):
+                connection.ask(question)
+            return names.queries > 2
+
+        wait_until(asked_twice, 20.0, "a second question about the name")
+        assert connection.failing
+        names.addresses.append("127.0.0.1")
+        connection.renew()
+        connection.ask(question)
+        connection.close()
+
+
+def test_calls_under_way_outlive_the_renewal_of_their_connection() -> None:
+    with StubServing(delay=0.5) as server, ThreadPoolExecutor(1) as pool:
+        connection = Connection(f"ipv4:127.0.0.1:{server.port}")
+        question = Question(PREDICT, PREDICT_REQUEST, MODEL, Deadline.after(20))
+        under_way = pool.submit(connection.ask, question)
+        wait_until(lambda: server.calls[PREDICT] == 1, what="the call's arrival")
+        connection.renew()
+        connection.ask(question)
+        assert under_way.result(20)
+        connection.close()
+
+
+def test_once_a_server_says_its_state_predictions_reach_it() -> None:
+    with StubServing() as server:
+        client = ModelClient(server.address, max_retries=0)
+        client.predict(MODEL, "serving_default", PICTURE, Deadline.after(20))
+        server.stop()
+        for _ in range(50):  # gRPC waits longer after each attempt to connect
+            with pytest.raises(ModelUnavailable):
+                client.predict(MODEL, "serving_default", PICTURE, Deadline.after(20))
+            threading.Event().wait(0.05)
+        server.start()
+
+        def says_its_state() -> bool:
+            with contextlib.suppress(ModelUnavailable):
+                return bool(client.status(MODEL.name, Deadline.after(20)))
+            return False
+
+        wait_until(says_its_state, 20.0, "the server's state")
+        client.predict(MODEL, "serving_default", PICTURE, Deadline.after(20))
+        client.close()
 
 
 def test_connections_that_end_by_age_lose_no_call() -> None:

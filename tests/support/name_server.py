@@ -56,6 +56,7 @@ class NameServer:
         (question,) = query.question
         if question.rdtype == dns.rdatatype.A:
             self.queries += 1
-            records = dns.rrset.from_text(question.name, 0, "IN", "A", *self.addresses)
-            response.answer.append(records)
+            if self.addresses:
+                records = dns.rrset.from_text(question.name, 0, "IN", "A", *self.addresses)
+                response.answer.append(records)
         return response
