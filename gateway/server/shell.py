@@ -119,7 +119,9 @@ class Shell:
     def enter(self, call: Call, answered: Callable[[Answer], None]) -> Callable[[], None]:
         """Queue a request; `answered` is called on the event loop.
 
-        The function that comes back gives the place up, and is called once.
+        The function that comes back gives the place up and, if the request still waits, takes it
+        out of the queue: bodies that nobody accounts for any more must not pile up there. It is
+        called once.
 
         Raises:
             Refusal: no place is free.
@@ -136,7 +138,12 @@ class Shell:
 
         pool = self._operations if call.head.path in OPERATIONS else self._pool
         pool.submit(job)
-        return places.leave
+
+        def leave() -> None:
+            pool.withdraw(job)
+            places.leave()
+
+        return leave
 
     def _answer(self, call: Call) -> Answer:
         """Run the application in a thread of the pool; every failure is an answer."""

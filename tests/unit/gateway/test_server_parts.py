@@ -1,8 +1,10 @@
 """The server's parts by themselves: heads, answers, admission, pool, board, WSGI."""
 
 import asyncio
+import gc
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -164,6 +166,31 @@ def test_a_pool_runs_jobs_in_their_order_and_ends() -> None:
     pool.stop()
 
     assert done == [0, 1, 2, 3, 4]
+
+
+def test_a_job_that_is_withdrawn_is_neither_run_nor_kept() -> None:
+    class Body:
+        """What a job holds."""
+
+    pool = Pool(1, "test")
+    body, done, last = Body(), [], threading.Event()
+    kept = weakref.ref(body)
+
+    def job(held: Body = body) -> None:
+        done.append(held)
+
+    pool.submit(job)
+    pool.withdraw(job)
+    del body, job
+    gc.collect()
+    assert kept() is None
+    pool.submit(last.set)
+    pool.start()
+    assert last.wait(10)
+    pool.withdraw(last.set)
+    pool.stop()
+
+    assert done == []
 
 
 def test_a_worker_gives_way_only_to_one_with_fewer_connections() -> None:
