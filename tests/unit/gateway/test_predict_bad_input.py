@@ -262,7 +262,14 @@ def test_an_upload_has_a_limit(client: FlaskClient) -> None:
     assert refused(answer)[:2] == (422, "image-too-large")
 
 
-FILE = b'--xyz\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\ngray 1\r\n'
+DISPOSITION = b'Content-Disposition: form-data; name="a"; filename="a"\r\n'
+FILE = b"--xyz\r\n" + DISPOSITION + b"\r\ngray 1\r\n"
+
+
+def form_with(head: bytes) -> bytes:
+    return FILE.replace(DISPOSITION, head) + b"--xyz--\r\n"
+
+
 FORMS: list[tuple[str, bytes, str]] = [
     ("empty", b"", "no file"),
     ("no file", b"--xyz--\r\n", "no file"),
@@ -270,8 +277,16 @@ FORMS: list[tuple[str, bytes, str]] = [
     ("without an end", FILE, "broken or cut off"),
     ("other boundary", FILE.replace(b"xyz", b"abc") + b"--abc--\r\n", "broken or cut off"),
     ("no disposition", b"--xyz\r\nA: b\r\n\r\ngray 1\r\n--xyz--\r\n", "broken or cut off"),
+    ("two dispositions", form_with(DISPOSITION + DISPOSITION), "broken or cut off"),
+    ("another disposition", form_with(DISPOSITION.replace(b"form-data", b"file")), "broken"),
+    ("a folded disposition", form_with(DISPOSITION.replace(b" name", b"\r\n name")), "broken"),
+    ("a header without a colon", form_with(DISPOSITION + b"a\r\n"), "broken or cut off"),
+    ("a header in bare LF", form_with(DISPOSITION + b"a: b\n\n"), "broken or cut off"),
+    ("nine headers", form_with(DISPOSITION + b"a: b\r\n" * 8), "broken or cut off"),
+    ("a header of 8 KiB", form_with(DISPOSITION + b"a: " + b"b" * 8192 + b"\r\n"), "broken"),
+    ("a part's other length", form_with(DISPOSITION + b"Content-Length: 5\r\n"), "broken"),
     ("not UTF-8", FILE.replace(b'"a"', b'"\xff"') + b"--xyz--\r\n", "broken or cut off"),
-    ("a delimiter inside a line", b"-" + FILE + b"--xyz--\r\n", "no file"),
+    ("a delimiter inside a line", b"-" + FILE + b"--xyz--\r\n", "broken or cut off"),
     ("only a delimiter inside a line", b"---xyz--\r\n", "broken or cut off"),
     ("a delimiter with more after it", FILE + b"--xyza\r\n--xyz--", "broken or cut off"),
     ("a head without an end", b"--xyz\r\n" + b"a: b\r\n" * 2000 + FILE, "broken or cut off"),
@@ -290,7 +305,26 @@ def test_a_wrong_form_is_told_what_is_wrong(client: FlaskClient, body: bytes, pa
     assert part in detail
 
 
-@pytest.mark.parametrize("boundary", ["", "; boundary=", '; boundary=""', "; boundary=é"])
+def test_a_form_cut_off_anywhere_is_refused() -> None:
+    whole = FILE + form_with(DISPOSITION + b"Content-Type: image/png\r\n").removesuffix(b"\r\n")
+    assert read_files(whole, "xyz", 2) == [b"gray 1", b"gray 1"]
+    for size in range(len(whole)):
+        with pytest.raises(InvalidRequest, match="broken or cut off"):
+            read_files(whole[:size], "xyz", 2)
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        "",
+        "; boundary=",
+        '; boundary=""',
+        "; boundary=é",
+        "; boundary*=UTF-8''%E2%82%AC",
+        "; boundary*=UTF-8''%0A",
+        "; boundary=" + "x" * 2000,
+    ],
+)
 def test_a_form_without_a_usable_boundary_is_refused(client: FlaskClient, boundary: str) -> None:
     answer = client.post("/predict", data=FILE, content_type=f"multipart/form-data{boundary}")
     assert refused(answer)[0] == 400
