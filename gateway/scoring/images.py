@@ -11,6 +11,7 @@ from gateway.errors import GatewayError, ImageTooLarge, UndecodableImage
 from gateway.scoring.budget import DecodeBudget
 from gateway.scoring.contract_document import Preprocessing, SixteenBit
 from gateway.scoring.decode_memory import memory_needed
+from gateway.scoring.freed_memory import give_back
 from gateway.scoring.orientation import upright
 from gateway.scoring.picture_file import announced_size, most_pixels, open_picture
 from gateway.scoring.scaling import to_tensor
@@ -103,7 +104,11 @@ def _decode(
         _check_pixels(reader.size, most_pixels(reader, limits.max_pixels))
         needed = memory_needed(reader, preprocessing)
         with budget.take(needed, deadline) if budget else nullcontext():
-            return _pixels(reader, preprocessing)
+            try:
+                return _pixels(reader, preprocessing)
+            finally:
+                reader.close()
+                give_back(needed)
 
 
 def _check_pixels(size: tuple[int, int], most: int) -> None:
