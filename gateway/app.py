@@ -99,6 +99,7 @@ def join_parts(
 def create_app(settings: Settings, parts: Parts) -> Flask:
     """The WSGI application: every route, and one answer for every failure."""
     app = Flask("tensorgate", static_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's own answer says it is HTML
     app.url_map.merge_slashes = False
     app.register_blueprint(predict_routes(settings, parts.scorer, parts.metrics))
     app.register_blueprint(operations_routes(parts.watcher, parts.contracts))

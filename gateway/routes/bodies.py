@@ -21,6 +21,8 @@ SOURCES = ("url", "urls", "image")
 OPTIONS = ("model", "version", "label", "top", "probabilities")
 
 _HIGHEST_VERSION = 2**63 - 1
+_LONGEST_LABEL = 256
+"""TensorFlow Serving repeats a label that it does not know in a header, which has 8 KiB."""
 _IMAGE_FIELD = re.compile(rb'"image"\s*:\s*"([^"]*)"')
 
 
@@ -131,6 +133,8 @@ def _question(
         raise ModelNotFound(f"There is no model {model[:80]!r} here; there is {known}.")
     version = _whole_number(options, "version", 0, _HIGHEST_VERSION)
     label = _string(options, "label") if "label" in options else None
+    if label is not None and len(label) > _LONGEST_LABEL:
+        raise InvalidRequest(f"'label' must have at most {_LONGEST_LABEL} characters.")
     if version is not None and label is not None:
         raise InvalidRequest("Send 'version' or 'label', not both.")
     probabilities = options.get("probabilities", False)

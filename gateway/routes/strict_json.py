@@ -8,6 +8,7 @@ names are unique, its numbers finite and its strings Unicode.
 import codecs
 import json
 import math
+from collections import Counter
 from typing import Any, NoReturn
 
 from gateway.errors import InvalidRequest
@@ -43,9 +44,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         _check_string(name)
         _check_value(value)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in members if names.count(name) > 1)
-        raise InvalidRequest(f"The body names {repeated[:80]!r} twice.")
+        counts = Counter(name for name, _ in pairs)
+        raise InvalidRequest(f"The body names {counts.most_common(1)[0][0][:80]!r} twice.")
     return members
 
 

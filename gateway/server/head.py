@@ -13,7 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.server import refusals
 
-HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_LABEL = r"[A-Za-z0-9_-]{1,63}"
+HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{0,5}})?")
 HOST_WITH_PORT = re.compile(r":[0-9]*$")
 ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")

@@ -89,6 +89,7 @@ BODIES: list[tuple[str, bytes, str]] = [
     ("version negative", b'{"url": "a", "version": -1}', "'version'"),
     ("version beyond int64", b'{"url": "a", "version": 9223372036854775808}', "'version'"),
     ("version and label", b'{"url": "a", "version": 1, "label": "b"}', "not both"),
+    ("label too long", b'{"url": "a", "label": "' + b"x" * 257 + b'"}', "at most 256"),
     ("label number", b'{"url": "a", "label": 1}', "'label'"),
     ("model null", b'{"url": "a", "model": null}', "'model'"),
 ]

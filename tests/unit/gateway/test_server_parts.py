@@ -66,7 +66,13 @@ def test_a_host_is_known_without_its_port(host: str, name: str) -> None:
     assert head_of("GET / HTTP/1.1", f"Host: {host}").host_name == name
 
 
-@pytest.mark.parametrize("host", ["a b", "a@b", "a,b", "ä", "a:b", "[::1", "http://a", "a/"])
+NO_HOSTS = [
+    *("a b", "a@b", "a,b", "ä", "a:b", "[::1", "http://a", "a/"),
+    *("..", ".a", "a..b", 64 * "a"),  # no name of DNS, and no host to Flask either
+]
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(Refusal, match="Host"):
         head_of("GET / HTTP/1.1", f"Host: {host}")
