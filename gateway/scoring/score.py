@@ -34,7 +34,7 @@ _TRIES = 6
 _NOT_FETCHED = "The picture was not fetched within the time that the request's pictures have."
 
 _WAIT_BEYOND_DEADLINE = 0.25
-"""Seconds by which a fetch may miss its deadline before it is no longer waited for."""
+"""Seconds by which a request's fetches may miss their deadline before none is waited for."""
 
 _Decoded = dict[Preprocessing, list[np.ndarray | GatewayError]]
 """The pixels of a request's pictures, by how they were made."""
@@ -244,7 +244,8 @@ class Scorer:
         waiting = [
             self._fetchers.submit(self._bytes, picture, deadline, context) for picture in pictures
         ]
-        return [_wait(future, deadline) for future in waiting]
+        patience = Deadline(deadline.at + _WAIT_BEYOND_DEADLINE)
+        return [_wait(future, patience) for future in waiting]
 
     def _bytes(
         self, picture: Picture, deadline: Deadline, context: Context
@@ -302,9 +303,9 @@ def _merge(
     )
 
 
-def _wait(future: "Future[bytes | GatewayError]", deadline: Deadline) -> bytes | GatewayError:
+def _wait(future: "Future[bytes | GatewayError]", patience: Deadline) -> bytes | GatewayError:
     try:
-        return future.result(deadline.remaining() + _WAIT_BEYOND_DEADLINE)
+        return future.result(patience.remaining())
     except TimeoutError:
         future.cancel()
         return OriginTimeout(_NOT_FETCHED)

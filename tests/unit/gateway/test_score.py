@@ -19,6 +19,7 @@ from gateway.errors import (
     ModelNotFound,
     ModelRejectedInput,
     ModelUnavailable,
+    OriginTimeout,
     UndecodableImage,
 )
 from gateway.metrics import Metrics
@@ -180,6 +181,27 @@ def test_urls_of_a_list_are_fetched_and_keep_their_order() -> None:
     urls: Sequence[Picture] = [URL(f"https://pictures.example/{level}") for level in range(9)]
     scored = score(parts(serving).scorer, *urls)
     assert [row[0] for row in rows(scored)] == list(range(9))
+
+
+def test_pictures_that_are_not_fetched_in_time_are_not_waited_for_one_after_the_other() -> None:
+    """All threads are busy past the deadline: forty pictures wait a quarter second, together."""
+    ended = threading.Event()
+
+    def fetch(url: str, deadline: Deadline, cancelled: threading.Event | None = None) -> bytes:
+        ended.wait(20)
+        return gray(1)
+
+    chosen = settings(FETCH_THREADS="1", FETCH_TIMEOUT="0.1")
+    serving = one_server(v1=FakeVersion())
+    scorer = join_parts(chosen, Metrics(), serving, fetch, decode_gray).scorer
+    urls: Sequence[Picture] = [URL(f"https://pictures.example/{level}") for level in range(40)]
+    asked = context(5.0)
+    try:
+        scored = scorer.score(urls, CLOTHING, asked)
+    finally:
+        ended.set()
+    assert all(isinstance(row, OriginTimeout) for row in scored.rows)
+    assert not asked.deadline.expired()
 
 
 @pytest.mark.parametrize(("batch", "calls"), [(1, 3), (2, 2), (4, 1)])
