@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.scoring.budget import DecodeBudget
+from gateway.scoring.first_start import FirstStart
 from gateway.settings import InvalidSetting, Settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def main() -> int:
     try:
         settings = Settings.from_environment()
         budget = DecodeBudget(settings.decode_memory)
-        start(settings, partial(_create_application, settings, budget), budget)
+        make_application = partial(_create_application, settings, budget, FirstStart())
+        start(settings, make_application, budget)
     except InvalidSetting as error:
         print(f"tensorgate: {error}", file=sys.stderr)
         return 2
@@ -47,11 +49,11 @@ def main() -> int:
 
 
 def _create_application(
-    settings: Settings, budget: DecodeBudget, metrics: "Metrics"
+    settings: Settings, budget: DecodeBudget, first_start: FirstStart, metrics: "Metrics"
 ) -> "Application":
     """A worker's own application; imported after the fork, so that the master stays small."""
     app = importlib.import_module("gateway.app")
-    parts = app.assemble(settings, metrics, budget)
+    parts = app.assemble(settings, metrics, budget, first_start)
     parts.start()
     application: Application = app.create_app(settings, parts)
     return application

@@ -24,6 +24,7 @@ from gateway.scoring.budget import DecodeBudget
 from gateway.scoring.contract import Preprocessing
 from gateway.scoring.contracts import ContractStore
 from gateway.scoring.fetch import Fetcher
+from gateway.scoring.first_start import FirstStart
 from gateway.scoring.parts import Decode, Fetch, Model
 from gateway.scoring.score import Scorer
 from gateway.scoring.watch import ModelWatcher
@@ -51,13 +52,16 @@ class Parts:
         self.scorer.close()
 
 
-def assemble(settings: Settings, metrics: Metrics, budget: DecodeBudget | None = None) -> Parts:
+def assemble(
+    settings: Settings, metrics: Metrics, budget: DecodeBudget, first_start: FirstStart
+) -> Parts:
     """The real parts: TensorFlow Serving's client, the fetcher, the decoder.
 
     Args:
         settings: where the model server is, limits and times.
         metrics: this worker's.
         budget: memory for decoding, made before the fork and shared by all workers.
+        first_start: whether the gateway was ready once, made before the fork and shared as well.
     """
     model = ModelClient(
         settings.tf_serving_host,
@@ -69,11 +73,17 @@ def assemble(settings: Settings, metrics: Metrics, budget: DecodeBudget | None =
     def decode(data: bytes, preprocessing: Preprocessing, deadline: Deadline) -> np.ndarray:
         return images.decode(data, preprocessing, limits, deadline, budget)
 
-    return join_parts(settings, metrics, model, Fetcher(settings).fetch, decode)
+    fetch = Fetcher(settings).fetch
+    return join_parts(settings, metrics, model, fetch, decode, first_start)
 
 
 def join_parts(
-    settings: Settings, metrics: Metrics, model: Model, fetch: Fetch, decode: Decode
+    settings: Settings,
+    metrics: Metrics,
+    model: Model,
+    fetch: Fetch,
+    decode: Decode,
+    first_start: FirstStart,
 ) -> Parts:
     """The parts that stand on a model client, a fetcher and a decoder, whichever these are."""
     contracts = ContractStore(model, settings.contract_files)
@@ -85,14 +95,7 @@ def join_parts(
         fetch_timeout=settings.fetch_timeout,
         fetch_threads=settings.fetch_threads,
     )
-    watcher = ModelWatcher(
-        settings.models,
-        model,
-        contracts,
-        scorer.probe,
-        interval=settings.model_watch_interval,
-        probe_timeout=settings.request_timeout,
-    )
+    watcher = ModelWatcher(settings, model, contracts, scorer.probe, first_start)
     return Parts(contracts, scorer, watcher, metrics)
 
 

@@ -14,7 +14,9 @@ from gateway.errors import GatewayError, ModelNotFound, ModelUnavailable
 from gateway.model_client.client import ModelSpec, VersionStatus
 from gateway.scoring.contract import ModelContract
 from gateway.scoring.contracts import AVAILABLE, ContractStore, newest_available, nothing_loaded
+from gateway.scoring.first_start import FirstStart
 from gateway.scoring.parts import Model
+from gateway.settings import Settings
 
 _LOOK_TIMEOUT = 5.0
 """Seconds within which the server must say which versions it has."""
@@ -49,36 +51,35 @@ class ModelWatcher:
     """Looks at the models in a thread of its own.
 
     Args:
-        models: the names of the models that the gateway serves.
+        settings: which models the gateway serves, the time between looks, and the time for a
+            contract or for a blank picture's scores.
         model: the client of TensorFlow Serving.
         contracts: told what serves and what is gone.
         probe: has one version score a blank picture.
-        interval: seconds between looks.
-        probe_timeout: seconds for a contract, and for a blank picture's scores.
+        first_start: shared with the other workers; a worker that starts after it has passed.
     """
 
     def __init__(
         self,
-        models: Sequence[str],
+        settings: Settings,
         model: Model,
         contracts: ContractStore,
         probe: Probe,
-        *,
-        interval: float,
-        probe_timeout: float,
+        first_start: FirstStart,
     ) -> None:
         self._model = model
         self._contracts = contracts
         self._probe = probe
-        self._interval = interval
-        self._probe_timeout = probe_timeout
+        self._interval = settings.model_watch_interval
+        self._probe_timeout = settings.request_timeout
         self._states = {
             name: ModelState(name, "The gateway has just started and not looked yet.")
-            for name in models
+            for name in settings.models
         }
         self._probed: set[tuple[str, int]] = set()
         self._lost: set[str] = set()
-        self._passed = False
+        self._first_start = first_start
+        self._passed = first_start.over
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="model-watch", daemon=True)
 
@@ -112,6 +113,7 @@ class ModelWatcher:
             self._states[name] = state
         if not any(state.missing for state in self._states.values()):
             self._passed = True
+            self._first_start.end()
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -6,6 +6,7 @@ The model server is a stub on a real gRPC port, pictures come from a host on loo
 import base64
 import io
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -345,6 +346,11 @@ def test_a_model_server_that_goes_and_comes_back() -> None:
         wait_until(lambda: bool(started.ask("GET", "/readyz").json["missing"]), "the loss is seen")
         assert started.ask("GET", "/readyz").status == 200
         check_problem(started.predict(upload), 503, "model-unavailable")
+
+        (worker,) = started.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: started.workers() not in ([], [worker]), "another worker")
+        assert started.ask("GET", "/readyz").status == 200
 
         stub.start()
         wait_until(lambda: started.predict(upload).status == 200, "predictions come back")

@@ -34,6 +34,7 @@ from gateway.model_client.client import (
     VersionStatus,
 )
 from gateway.scoring.contract import Preprocessing
+from gateway.scoring.first_start import FirstStart
 from gateway.settings import Settings
 
 STRING = np.dtype(object)
@@ -177,10 +178,14 @@ def settings(**environment: str) -> Settings:
     return Settings.from_environment({"MODEL_WATCH_INTERVAL": "0.05", **environment})
 
 
-def parts(serving: FakeServing, **environment: str) -> Parts:
-    """The application's parts on this fake."""
+def parts(
+    serving: FakeServing, *, first_start: FirstStart | None = None, **environment: str
+) -> Parts:
+    """The application's parts on this fake, as the first of its workers has them."""
     chosen = settings(**environment)
-    return join_parts(chosen, Metrics(chosen.models), serving, fetch_gray, decode_gray)
+    metrics = Metrics(chosen.models)
+    first_start = first_start or FirstStart()
+    return join_parts(chosen, metrics, serving, fetch_gray, decode_gray, first_start)
 
 
 def one_server(**versions: FakeVersion) -> FakeServing:

@@ -172,6 +172,12 @@ class Gateway:
             connection.request("GET", "/metrics")
             return connection.getresponse().read().decode()
 
+    def workers(self) -> list[int]:
+        """The process ids of the workers."""
+        parent = self.process.popen.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+        return [int(child) for child in children.split()]
+
     def ready(self) -> bool:
         """Whether `/readyz` passes now."""
         return self.ask("GET", "/readyz").status == 200

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from gateway.app import create_app
 from gateway.errors import ModelUnavailable
+from gateway.scoring.first_start import FirstStart
 from gateway.scoring.score import Scorer
 from tests.support.fake_serving import FakeServing, FakeVersion, gray, one_server, parts, settings
 
@@ -24,9 +25,11 @@ class BrokenScorer:
 class Gateway:
     """An application on a fake model server, and a client of it."""
 
-    def __init__(self, serving: FakeServing, **environment: str) -> None:
+    def __init__(
+        self, serving: FakeServing, first_start: FirstStart | None = None, **environment: str
+    ) -> None:
         self.serving = serving
-        self.parts = parts(serving, **environment)
+        self.parts = parts(serving, first_start=first_start, **environment)
         self.app = create_app(settings(**environment), self.parts)
         self.client: FlaskClient = self.app.test_client()
 
@@ -169,6 +172,20 @@ def test_ready_stays_when_the_model_is_lost_and_names_what_is_missing(gateway: G
     gateway.serving.failure = None
     gateway.parts.watcher.look()
     assert gateway.ready() == (200, {"status": "ready", "missing": []})
+
+
+def test_ready_stays_in_a_worker_that_replaces_another_while_the_model_is_lost() -> None:
+    first_start = FirstStart()
+    serving = one_server(v1=FakeVersion())
+    Gateway(serving, first_start).parts.watcher.look()
+    serving.failure = ModelUnavailable("It is away.")
+    replacement = Gateway(serving, first_start)
+    replacement.parts.watcher.look()
+
+    status, document = replacement.ready()
+
+    assert (status, document["status"]) == (200, "ready")
+    assert document["missing"] == [{"model": "clothing-model", "reason": "It is away."}]
 
 
 def test_a_server_that_was_away_is_asked_for_its_contracts_again(gateway: Gateway) -> None:

@@ -26,6 +26,7 @@ from gateway.metrics import Metrics
 from gateway.model_client.client import Metadata, ModelSpec
 from gateway.scoring.contract import Preprocessing
 from gateway.scoring.contracts import ContractStore
+from gateway.scoring.first_start import FirstStart
 from gateway.scoring.parts import URL, Context, Picture
 from gateway.scoring.score import Scored, Scorer
 from tests.support.fake_serving import (
@@ -193,7 +194,7 @@ def test_pictures_that_are_not_fetched_in_time_are_not_waited_for_one_after_the_
 
     chosen = settings(FETCH_THREADS="1", FETCH_TIMEOUT="0.1")
     serving = one_server(v1=FakeVersion())
-    scorer = join_parts(chosen, Metrics(), serving, fetch, decode_gray).scorer
+    scorer = join_parts(chosen, Metrics(), serving, fetch, decode_gray, FirstStart()).scorer
     urls: Sequence[Picture] = [URL(f"https://pictures.example/{level}") for level in range(40)]
     asked = context(5.0)
     try:
@@ -293,7 +294,7 @@ def test_a_picture_is_decoded_once_for_each_way_to_make_it() -> None:
         return decode_gray(data, preprocessing, deadline)
 
     chosen = settings()
-    scorer = join_parts(chosen, Metrics(), serving, fetch_gray, decode).scorer
+    scorer = join_parts(chosen, Metrics(), serving, fetch_gray, decode, FirstStart()).scorer
     for _ in range(20):
         before = len(decoded)
         score(scorer, gray(1))
