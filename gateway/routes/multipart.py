@@ -26,7 +26,7 @@ def read_files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
                 elif event is not None:
                     files[-1] += event
     except MultipartError as error:
-        raise InvalidRequest(_BROKEN, log_detail=str(error)) from error
+        raise InvalidRequest(_BROKEN, log_detail=str(error.args[0])) from error
     if not files:
         raise InvalidRequest("The multipart/form-data body holds no file.")
     return files

@@ -2,6 +2,7 @@
 
 What RFC 9112 lets a client forgive is refused here: a picture's host that frames its answer in two
 ways is broken or hostile. Nothing of what it sends is repeated in a message.
+docs/decisions/2026-11-21-parsers.md says why no library reads it.
 """
 
 import re

@@ -208,6 +208,26 @@ def test_files_may_hold_any_bytes() -> None:
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        b'Content-Disposition: form-data; name="f"; filename="\xc3\xbc%22.jpg"',
+        b"Content-Disposition: form-data; name=f; filename=a.jpg; filename*=utf-8''a.jpg",
+        b'Content-Disposition: form-data; filename="a.jpg"; name="f"',
+        b'Content-Disposition: form-data; name="f"; filename=""',
+        b'Content-Disposition: form-data; name=""; filename="a \\"b\\"; c.jpg"',
+        b'Content-Disposition: form-data; name="f"; filename="C:\\a.jpg"',
+        b'content-disposition:form-data;name="f";filename="a.jpg"',
+        b'CONTENT-DISPOSITION: FORM-DATA; NAME="f"; FILENAME="a.jpg"',
+        b'Content-Type: image/jpeg\r\nContent-Disposition: form-data; name="f"; filename="a.jpg"',
+        b'Content-Disposition: form-data; name="f"; filename="a.jpg"\r\n'
+        b"Content-Type: image/jpeg\r\nContent-Length: 2\r\nContent-Transfer-Encoding: binary",
+    ],
+)
+def test_files_are_read_however_clients_write_their_heads(head: bytes) -> None:
+    assert read_files(b"--xyz\r\n%b\r\n\r\nhi\r\n--xyz--" % head, "xyz", 1) == [b"hi"]
+
+
+@pytest.mark.parametrize(
     ("body", "model", "version", "outcome"),
     [
         ({"url": "https://pictures.example/1"}, "clothing-model", "1", "ok"),

@@ -292,6 +292,11 @@ FORMS: list[tuple[str, bytes, str]] = [
     ("a delimiter with more after it", FILE + b"--xyza\r\n--xyz--", "broken or cut off"),
     ("a head without an end", b"--xyz\r\n" + b"a: b\r\n" * 2000 + FILE, "broken or cut off"),
     ("a field", FILE.replace(b'; filename="a"', b"") + b"--xyz--\r\n", "'a' is not a file"),
+    (
+        "filename* alone",
+        FILE.replace(b'filename="a"', b"filename*=utf-8''a") + b"--xyz--",
+        "not a file",
+    ),
     ("too many files", FILE * 4 + b"--xyz--\r\n", "more than 3"),
 ]
 
