@@ -27,6 +27,9 @@ MAX_REQUEST_BYTES = 256 * 1024 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest answer; gRPC's own default is 4 MiB."""
 
+MAX_ERROR_BYTES = 256 * 1024
+"""The longest error text, and whatever else an answer has in headers."""
+
 CANCEL_INTERVAL = 0.1
 """Seconds between looks at whether the caller has hung up."""
 
@@ -44,6 +47,9 @@ OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    # Error texts come in headers; TensorFlow's can be longer than the 16 KiB that gRPC takes.
+    ("grpc.max_metadata_size", MAX_ERROR_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_ERROR_BYTES),
     # A server that comes back is found again within about a second; 120 s by default. One attempt
     # to connect may take two.
     ("grpc.initial_reconnect_backoff_ms", 200),

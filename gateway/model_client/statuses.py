@@ -61,6 +61,7 @@ OUTCOMES: tuple[tuple[Any, str, Outcome], ...] = (
         "message larger than max",
         Outcome(ModelRejectedInput, "The request is larger than TensorFlow Serving reads."),
     ),
+    (_Code.RESOURCE_EXHAUSTED, "received metadata size exceeds", _FAILED),
     (_Code.RESOURCE_EXHAUSTED, "", _FULL),
     (_Code.FAILED_PRECONDITION, "", _REJECTED),
     (_Code.ABORTED, "", _FAILED),

@@ -220,6 +220,13 @@ def test_an_outage_is_not_answered_with_a_multiple_of_the_load() -> None:
         assert server.calls[PREDICT] <= 300 * 1.2
 
 
+@pytest.mark.parametrize("length", [100_000, 1_000_000])
+def test_a_failure_that_says_much_is_the_models_and_no_overload(length: int) -> None:
+    failing = RefusingServing(grpc.StatusCode.INTERNAL, "x" * length)
+    with failing as server, client_of(server) as client, pytest.raises(errors.ModelFailed):
+        predict(client)
+
+
 def test_an_answer_that_is_too_large_is_the_models_failure() -> None:
     large = StubModel(scores=(0.0,) * (MAX_ANSWER_BYTES // 4 + 1))
     too_large = pytest.raises(errors.ModelFailed, match="larger than this gateway reads")

@@ -34,6 +34,11 @@ CASES: list[tuple[Any, str, type[errors.GatewayError]]] = [
         errors.ModelRejectedInput,
     ),
     (CODE.RESOURCE_EXHAUSTED, "CLIENT: Received message larger than max", errors.ModelFailed),
+    (
+        CODE.RESOURCE_EXHAUSTED,
+        "Stream removed (received metadata size exceeds hard limit (value length 9 vs. 4))",
+        errors.ModelFailed,
+    ),
     (CODE.UNAVAILABLE, "failed to connect to all addresses", Unreachable),
     (CODE.DEADLINE_EXCEEDED, "Timed out waiting for notification", errors.DeadlineExceeded),
     (CODE.CANCELLED, "", errors.ModelUnavailable),
