@@ -25,7 +25,8 @@ def named_scores(
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities, float64; their sum is 1 within rounding, for logits of any finite size."""
-    powers = np.exp(logits.astype(np.float64) - np.float64(logits.max()))
+    with np.errstate(over="ignore"):  # of float64: the power of minus infinity is zero
+        powers = np.exp(logits.astype(np.float64) - np.float64(logits.max()))
     return np.asarray(powers / powers.sum())
 
 

@@ -84,6 +84,12 @@ def test_probabilities_sum_to_one_whatever_the_logits(values: list[float]) -> No
     assert all(0 <= value <= 1 for value in named.values())
 
 
+def test_logits_that_are_further_apart_than_any_number_are_probabilities() -> None:
+    row = np.array([1.7e308, -1.7e308, 0.0])
+    named = named_scores(row, contract(("a", "b", "c")), probabilities=True)
+    assert named == {"a": 1.0, "b": 0.0, "c": 0.0}
+
+
 def test_probabilities_are_softmax_in_float64() -> None:
     row = np.array([1.5, -2.25, 0.125], np.float32)
     total = sum(math.exp(value) for value in (1.5, -2.25, 0.125))
