@@ -62,7 +62,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "tensorgate_requests_total",
-            "Predictions that were asked for, by outcome: ok or the kind of the error.",
+            "Predictions asked for, by outcome: ok, caller-gone or the kind of the error.",
             ["model", "version", "outcome"],
             registry=self.registry,
         )
@@ -98,7 +98,7 @@ class Metrics:
         )
 
     def request(self, model: str, version: int | None, outcome: str) -> None:
-        """Count a prediction; `outcome` is `ok` or the value of an error's Kind.
+        """Count a prediction; `outcome` is `ok`, `caller-gone` or the value of an error's Kind.
 
         `version` is the one that TensorFlow Serving said it used, and None where none answered.
         """
@@ -128,7 +128,7 @@ def _label(version: int | None) -> str:
     return "" if version is None else str(version)
 
 
-class DecodeBudget(Protocol):
+class MeasuredBudget(Protocol):
     """Memory for decoding that all workers share."""
 
     @property
@@ -142,7 +142,7 @@ class DecodeBudget(Protocol):
 class _BudgetGauges(Collector):
     """The decode budget, read from the shared memory itself when somebody asks."""
 
-    def __init__(self, budget: DecodeBudget) -> None:
+    def __init__(self, budget: MeasuredBudget) -> None:
         self._budget = budget
 
     def collect(self) -> Iterable[Metric]:
@@ -166,7 +166,7 @@ class Exposition:
         budget: the decode budget, if there is one.
     """
 
-    def __init__(self, metrics: Metrics, budget: DecodeBudget | None = None) -> None:
+    def __init__(self, metrics: Metrics, budget: MeasuredBudget | None = None) -> None:
         self._metrics = metrics
         self._budget = budget
 

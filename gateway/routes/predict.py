@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from gateway import problem
-from gateway.errors import GatewayError, Kind
+from gateway.errors import CallerGone, GatewayError, Kind
 from gateway.metrics import Metrics
 from gateway.routes import calls
 from gateway.routes.bodies import Question, read_question
@@ -52,6 +52,9 @@ def _counted(metrics: Metrics, stages: Stages) -> Iterator[_Tally]:
     tally = _Tally()
     try:
         yield tally
+    except CallerGone as error:
+        tally.outcome = error.slug
+        raise
     except GatewayError as error:
         tally.outcome = error.kind.value
         raise

@@ -24,7 +24,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gasgi import ASGIWorker
 
 from gateway import logs
-from gateway.metrics import DecodeBudget, Exposition, Metrics, Uncounted, forget_process
+from gateway.metrics import Exposition, MeasuredBudget, Metrics, Uncounted, forget_process
 from gateway.server.connection import Connection
 from gateway.server.listeners import Board, Listener, refuse_newcomers
 from gateway.server.shell import Shell
@@ -55,7 +55,7 @@ class Plan:
     settings: Settings
     listeners: tuple[socket.socket, socket.socket]
     make_application: Callable[[Metrics], Application]
-    budget: DecodeBudget | None = None
+    budget: MeasuredBudget | None = None
 
 
 class GatewayWorker(ASGIWorker):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ SCORES = np.array([[0.1, -2.5, 1e-7]] * 16, np.float32)
 
 
 def client_of(serving: FakeServing, **environment: str) -> FlaskClient:
-    return create_app(settings(**environment), parts(serving, **environment)).test_client()
+    return create_app(
+        settings(**environment), parts(serving, first_start=None, **environment)
+    ).test_client()
 
 
 @pytest.fixture
@@ -248,6 +251,20 @@ def test_every_request_is_counted_by_model_version_and_outcome(
     labels = {"model": model, "version": version, "outcome": outcome}
     counted = made.metrics.registry.get_sample_value("tensorgate_requests_total", labels)
     assert counted == 1
+
+
+def test_a_caller_that_hung_up_is_not_counted_as_a_wrong_request() -> None:
+    made = parts(one_server(v1=FakeVersion()))
+    cancelled = threading.Event()
+    cancelled.set()
+    create_app(settings(), made).test_client().post(
+        "/predict",
+        data=gray(1),
+        content_type="image/png",
+        environ_overrides={"tensorgate.cancelled": cancelled},
+    )
+    labels = {"model": "clothing-model", "version": "", "outcome": "caller-gone"}
+    assert made.metrics.registry.get_sample_value("tensorgate_requests_total", labels) == 1
 
 
 def test_only_the_stages_that_a_request_went_through_are_timed() -> None:
