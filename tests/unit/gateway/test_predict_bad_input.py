@@ -20,7 +20,7 @@ LIMITS = {"MAX_JSON_BYTES": "1024", "MAX_IMAGE_BYTES": "4096", "MAX_IMAGES": "3"
 
 @pytest.fixture(scope="module")
 def client() -> FlaskClient:
-    made = parts(one_server(v1=FakeVersion()), **LIMITS)
+    made = parts(one_server(v1=FakeVersion()), first_start=None, **LIMITS)
     return create_app(settings(**LIMITS), made).test_client()
 
 
