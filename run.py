@@ -10,6 +10,7 @@ import http.client
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,10 +25,13 @@ HOME = Path(__file__).resolve().parent
 BUILD = HOME / "build"
 MODELS = BUILD / "models"
 SAMPLES = BUILD / "samples"
+SAMPLE = "pants.jpg"
 HOST = "127.0.0.1"
 MODEL = "clothing-model"
 START_SECONDS = 120.0
-"""Time until the first prediction; a slow laptop's first import of TensorFlow is in it."""
+"""Time to load the model; a slow laptop's first import of TensorFlow is in it."""
+PREDICTION_SECONDS = 30.0
+"""Time from there to the first prediction."""
 STOP_SECONDS = 35.0
 """Time for a process to end once it is asked to; above the gateway's own drain time-out."""
 LOG_TAIL = 15
@@ -63,6 +67,10 @@ class Ports:
 
     def check_free(self) -> None:
         """Raise CannotRun when a port is taken, or asked for twice."""
+        for port in vars(self).values():
+            same = [f"{name.upper()}_PORT" for name, each in vars(self).items() if each == port]
+            if len(same) > 1:
+                raise CannotRun(f"{' and '.join(same)} are both {port}: give each its own port.")
         with contextlib.ExitStack() as stack:
             for name, port in vars(self).items():
                 listener = stack.enter_context(socket.socket())
@@ -85,8 +93,23 @@ def python(environment: str) -> str:
 def prepare(name: str, module: str, *arguments: str) -> None:
     """Run one of the model's commands to its end."""
     command = [python("model"), "-m", module, *arguments]
-    if subprocess.run(command, cwd=HOME, check=False).returncode != 0:
+    # A session of its own: Ctrl-C is ours to pass on, or the module would print where it was.
+    with subprocess.Popen(command, cwd=HOME, start_new_session=True) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if code != 0:
         raise CannotRun(f"{name} failed, as said above.")
+
+
+def draw_samples() -> None:
+    """Draw the sample pictures; the folder appears once all of them are drawn."""
+    unfinished = SAMPLES.with_name("samples.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    prepare("drawing the samples", "model.clothing.pictures", "--output", str(unfinished))
+    unfinished.rename(SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -191,17 +214,19 @@ def sample_server(port: int) -> Iterator[None]:
             thread.join()
 
 
-def predict(port: int, url: str) -> str | None:
-    """The gateway's answer to one prediction, or None while there is none."""
+def predict(port: int, url: str) -> tuple[bool, str]:
+    """Whether a prediction went through, and the gateway's answer or why there is none."""
     connection = http.client.HTTPConnection(HOST, port, timeout=30)
     try:
         headers = {"Content-Type": "application/json"}
         connection.request("POST", "/predict", json.dumps({"url": url, "top": 3}), headers)
         response = connection.getresponse()
         text = response.read().decode()
-        return text.strip() if response.status == 200 else None
-    except (OSError, http.client.HTTPException):
-        return None
+        if response.status == 200:
+            return True, text.strip()
+        return False, str(json.loads(text).get("detail", text))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return False, str(error)
     finally:
         connection.close()
 
@@ -223,17 +248,18 @@ def wait_for_port(servers: list[Server], port: int) -> None:
 
 def first_prediction(servers: list[Server], port: int, url: str) -> str:
     """Wait for a prediction to go all the way through."""
-    give_up = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up:
+    give_up = time.monotonic() + PREDICTION_SECONDS
+    while True:
         check_alive(servers)
-        answer = predict(port, url)
-        if answer is not None:
+        done, answer = predict(port, url)
+        if done:
             return answer
-        time.sleep(0.1)
-    raise CannotRun(
-        f"no prediction went through within {START_SECONDS:.0f} s: read the logs in"
-        f" {servers[0].log.parent.relative_to(HOME)}/."
-    )
+        if time.monotonic() > give_up:
+            raise CannotRun(
+                f"no prediction went through within {PREDICTION_SECONDS:.0f} s ({answer});"
+                f" the logs in {servers[0].log.parent.relative_to(HOME)}/ may say more."
+            )
+        time.sleep(0.25)
 
 
 def check_alive(servers: list[Server]) -> None:
@@ -243,16 +269,11 @@ def check_alive(servers: list[Server]) -> None:
             raise CannotRun(server.end())
 
 
-def sample_pictures() -> list[str]:
-    """The names of the sample pictures."""
-    return sorted(path.name for path in SAMPLES.glob("*.jpg"))
-
-
-def guidance(ports: Ports, sample: str) -> str:
+def guidance(ports: Ports) -> str:
     """What to type next."""
     gateway = f"http://localhost:{ports.gateway}"
-    url = f"http://{HOST}:{ports.samples}/{sample}"
-    picture = (SAMPLES / sample).relative_to(HOME)
+    url = f"http://{HOST}:{ports.samples}/{SAMPLE}"
+    picture = (SAMPLES / SAMPLE).relative_to(HOME)
     body = json.dumps({"url": url})
     top = json.dumps({"url": url, "top": 3, "probabilities": True})
     as_json = "-H 'Content-Type: application/json'"
@@ -274,9 +295,8 @@ def run() -> None:
     ports = Ports.from_environment(os.environ)
     ports.check_free()
     prepare("the export of the model", "model.clothing.export", "--output", str(MODELS))
-    if not sample_pictures():
-        prepare("drawing the samples", "model.clothing.pictures", "--output", str(SAMPLES))
-    sample = sample_pictures()[0]
+    if not SAMPLES.is_dir():
+        draw_samples()
     with sample_server(ports.samples), contextlib.ExitStack() as stack:
         servers: list[Server] = []
         print("starting the model server", flush=True)
@@ -286,10 +306,10 @@ def run() -> None:
         print("starting the gateway", flush=True)
         servers.append(start_gateway(ports))
         stack.callback(servers[1].stop)
-        url = f"http://{HOST}:{ports.samples}/{sample}"
+        url = f"http://{HOST}:{ports.samples}/{SAMPLE}"
         answer = first_prediction(servers, ports.gateway, url)
-        print(f"first prediction, of {sample}: {answer}")
-        print(guidance(ports, sample), flush=True)
+        print(f"first prediction, of {SAMPLE}: {answer}")
+        print(guidance(ports), flush=True)
         while True:
             check_alive(servers)
             time.sleep(0.2)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 
@@ -63,6 +64,30 @@ def make(name):
         pass
 
 
+def make_alone(name):
+    # type: (str) -> None
+    """Make .venv/NAME unless another `make`, which is waited for, has made it meanwhile."""
+    import fcntl
+
+    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    home = os.path.join(top, ".venv")
+    os.makedirs(home, exist_ok=True)
+    stamp = os.path.join(home, name, ".stamp")
+    begun = time.time()
+    with open(os.path.join(home, name + ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.stdout.write("tensorgate: waiting for another make that makes .venv/%s\n" % name)
+            sys.stdout.flush()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (os.path.exists(stamp) and os.path.getmtime(stamp) > begun):
+            make(name)
+
+
 if __name__ == "__main__":
     check_python()
-    make(sys.argv[1])
+    try:
+        make_alone(sys.argv[1])
+    except KeyboardInterrupt:
+        fail("stopped before the environment was whole: run the command again to make it.")

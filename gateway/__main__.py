@@ -34,6 +34,13 @@ class CannotListen(Exception):
 
 def main() -> int:
     """Serve until a signal ends it; the answer is the process's exit code."""
+    if len(sys.argv) > 1:
+        print(
+            f"tensorgate: the gateway takes no arguments ({sys.argv[1]!r}): its settings are"
+            " environment variables, such as BIND=127.0.0.1:9696; docs/settings.md lists them.",
+            file=sys.stderr,
+        )
+        return 2
     try:
         settings = Settings.from_environment()
         budget = DecodeBudget(settings.decode_memory)

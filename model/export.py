@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from tensorflow.core.framework import types_pb2
+from tensorflow.errors import OpError
 
 from model import saved_model
 from model.contract import (
@@ -84,6 +85,11 @@ def export_model(request: Request, say: Callable[[str], None] = print) -> Path:
         expected = _convert(request.source, made, document)
         saved_model.add_contract(made, contract_text(document))
         write_warmup(made, document, request.name)
+        if looks_like_probabilities(expected[1]) and document.get("scores") != "probabilities":
+            say(
+                "note: the scores look like probabilities: if the last layer is softmax, add"
+                ' "scores": "probabilities" to the contract, or softmax is taken twice'
+            )
         say("checking the export in a fresh process")
         _check_export(made, document, expected)
         made.rename(target)
@@ -204,8 +210,23 @@ def _convert_saved_model(source: Path, made: Path, document: Document) -> tuple[
     check_fit(document, signature)
     shutil.copytree(source, made, ignore=shutil.ignore_patterns("assets.extra"))
     probe = probe_batch(signature, document)
-    answers = saved_model.run(source, {signature.name: {input_of(document, signature).name: probe}})
+    calls = {signature.name: {input_of(document, signature).name: probe}}
+    try:
+        answers = saved_model.run(source, calls)
+    except OpError as error:
+        raise ExportFailed(
+            f"{source} cannot be run in a graph Session, as TensorFlow Serving runs models"
+            f" ({_reason(error)}). tf.saved_model.save makes such files of Keras 3"
+            " models: save it with model.save('model.keras') and export that"
+        ) from error
     return probe, answers[signature.name][output_of(document, signature).name]
+
+
+def _reason(error: OpError) -> str:
+    """The sentence of TensorFlow's message that names the cause; its first where none does."""
+    lines: list[str] = error.message.splitlines()
+    named = [line for line in lines if line.startswith("Could not find variable")]
+    return (named or lines or ["no message"])[0].partition(". ")[0]
 
 
 def scoring_signature(document: Document, signatures: dict[str, Signature]) -> Signature:
@@ -302,6 +323,12 @@ def _check_export(made: Path, document: Document, expected: tuple[Array, Array])
         raise ExportFailed("the export's signature `contract` does not give the contract back")
     check_scores(document, output, tuple(got.shape))
     compare(got, wanted)
+
+
+def looks_like_probabilities(scores: Array) -> bool:
+    """Whether each picture's scores are from 0 to 1 and sum to 1."""
+    values = scores.astype(np.float64)
+    return bool(np.all(values >= 0) and np.allclose(values.sum(axis=-1), 1.0, atol=1e-3))
 
 
 def compare(got: Array, wanted: Array) -> None:

@@ -49,6 +49,16 @@ hidden = keras.layers.Dense(10, activation="relu")(features)
 scores = keras.layers.Dense(10, name="dense_7")(hidden)
 keras.Model(picture, scores).save(TARGET)
 """
+KERAS_3_BY_TF_SAVED_MODEL = f"""
+import keras, tensorflow as tf
+model = keras.Sequential([
+    keras.layers.Input(({SIZE}, {SIZE}, 3), name="picture"),
+    keras.layers.GlobalAveragePooling2D(),
+    keras.layers.Dense(3, name="scores"),
+])
+tf.saved_model.save(model, TARGET)
+"""
+KERAS_3_SOFTMAX = KERAS_3.replace("Dense(3, ", 'Dense(3, activation="softmax", ')
 TF1_SAVED_MODEL = """
 import tensorflow as tf
 v1 = tf.compat.v1
@@ -241,6 +251,25 @@ def test_the_command_ends_with_1_and_one_sentence_where_it_cannot_export(tmp_pat
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert finished.returncode == 1
     assert finished.stderr == f"model inspect: there is no saved_model.pb in {tmp_path}\n"
+
+
+def test_a_keras_3_model_saved_the_wrong_way_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    source = make(KERAS_3_BY_TF_SAVED_MODEL, tmp_path / "saved")
+    finished = export(source, contract(tmp_path, output="output_0"), tmp_path / "out")
+    assert finished.returncode == 1
+    assert "Could not find variable" in finished.stderr
+    assert "save it with model.save('model.keras')" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("scores", "noted"), [("logits", True), ("probabilities", False)])
+def test_softmax_under_a_contract_for_logits_is_noted(
+    scores: str, noted: bool, tmp_path: Path
+) -> None:
+    source = make(KERAS_3_SOFTMAX, tmp_path / "model.keras")
+    finished = export(source, contract(tmp_path, scores=scores), tmp_path / "out")
+    assert finished.returncode == 0, finished.stderr
+    assert ("note: the scores look like probabilities" in finished.stdout) is noted
 
 
 def test_a_version_number_is_never_used_twice(exported: Path, tmp_path: Path) -> None:

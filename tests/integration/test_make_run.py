@@ -181,3 +181,19 @@ def test_a_taken_port_is_said_in_one_sentence(name: str) -> None:
     assert finished.stderr.startswith(f"tensorgate: port {port} cannot be used (Address already")
     assert name in finished.stderr
     assert finished.stderr.count("\n") == 1
+
+
+def test_a_port_asked_for_twice_is_said_in_one_sentence() -> None:
+    finished = subprocess.run(
+        [PYTHON, "run.py"],
+        cwd=ROOT,
+        env={**os.environ, **free_ports(), "GATEWAY_PORT": "9000", "METRICS_PORT": "9000"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert finished.returncode == 1
+    assert finished.stderr == (
+        "tensorgate: GATEWAY_PORT and METRICS_PORT are both 9000: give each its own port.\n"
+    )

@@ -71,6 +71,22 @@ def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
     assert ended.stderr == "tensorgate: WORKERS='many' must be a whole number from 0 to 256\n"
 
 
+@pytest.mark.parametrize("argument", ["--help", "--bind=0.0.0.0:1"])
+def test_an_argument_is_refused_with_where_the_settings_are(argument: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway", argument],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert f"takes no arguments ({argument!r})" in ended.stderr
+    assert "docs/settings.md" in ended.stderr
+
+
 def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
