@@ -5,6 +5,7 @@ waits until a prediction has gone through all of them, and says what to type. Ct
 """
 
 import contextlib
+import fcntl
 import functools
 import http.client
 import http.server
@@ -20,6 +21,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from gateway.settings import InvalidSetting, Settings
 
 HOME = Path(__file__).resolve().parent
 BUILD = HOME / "build"
@@ -71,18 +74,40 @@ class Ports:
             same = [f"{name.upper()}_PORT" for name, each in vars(self).items() if each == port]
             if len(same) > 1:
                 raise CannotRun(f"{' and '.join(same)} are both {port}: give each its own port.")
-        with contextlib.ExitStack() as stack:
-            for name, port in vars(self).items():
-                listener = stack.enter_context(socket.socket())
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    listener.bind((HOST, port))
-                except OSError as error:
-                    raise CannotRun(
-                        f"port {port} cannot be used ({error.strerror}): stop the program that"
-                        f" has it, or choose another, for example"
-                        f" `{name.upper()}_PORT={(port + 1000) % 65536} make run`."
-                    ) from error
+        failures = {name: reason for name, port in vars(self).items() if (reason := refusal(port))}
+        if failures:
+            taken = " and ".join(f"{getattr(self, name)} ({failures[name]})" for name in failures)
+            others = " ".join(f"{name.upper()}_PORT={self._other(name)}" for name in failures)
+            raise CannotRun(
+                f"port {taken} cannot be used: stop what has it, or choose another, for example"
+                f" `{others} make run`."
+            )
+
+    def _other(self, name: str) -> int:
+        """A port to use in place of the named one."""
+        used = set(vars(self).values())
+        candidates = (getattr(self, name) + step * 1000 for step in range(1, 60))
+        usable = (port for port in candidates if port < 65536 and port not in used)
+        return next((port for port in usable if not refusal(port)), 0) or free_port()
+
+
+def refusal(port: int) -> str:
+    """Why a port cannot be listened on; empty where it can."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
+def free_port() -> int:
+    """Any port that is free."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def python(environment: str) -> str:
@@ -112,6 +137,20 @@ def draw_samples() -> None:
     unfinished.rename(SAMPLES)
 
 
+def prepare_all() -> None:
+    """Export the model and draw the samples, unless another `make run` here is at it."""
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "prepare.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another make run to prepare the model", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        prepare("the export of the model", "model.clothing.export", "--output", str(MODELS))
+        if not SAMPLES.is_dir():
+            draw_samples()
+
+
 @dataclass(frozen=True)
 class Server:
     """One of the processes that `make run` keeps."""
@@ -134,19 +173,23 @@ class Server:
         """How the process ended, with the last lines of its log."""
         code = self.process.returncode
         how = (
-            f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            f"was ended by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with code {code}"
+            if code
+            else "was stopped"
         )
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
         tail = "".join(f"\n  {line}" for line in lines)
         return f"the {self.name} {how}. The end of {self.log.relative_to(HOME)}:{tail}"
 
 
-def start(name: str, command: list[str], environment: Mapping[str, str]) -> Server:
-    """Start a process whose output goes to a log of its own.
+def start(name: str, port: int, command: list[str], environment: Mapping[str, str]) -> Server:
+    """Start a process whose output goes to a log of its own, called by its name and port.
 
     It gets a session of its own, so that Ctrl-C reaches only us and the order of stopping is ours.
     """
-    log = BUILD / "log" / f"{name.replace(' ', '-')}.log"
+    log = BUILD / "log" / f"{name.replace(' ', '-')}-{port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -166,11 +209,15 @@ def start_model_server(ports: Ports) -> Server:
     command = [python("model"), "-m", "model.server", f"--host={HOST}"]
     command += [f"--port={ports.grpc}", f"--rest_api_port={ports.rest}"]
     command += [f"--model_name={MODEL}", f"--model_base_path={MODELS / MODEL}"]
-    return start("model server", command, os.environ)
+    return start("model server", ports.grpc, command, os.environ)
 
 
-def start_gateway(ports: Ports) -> Server:
-    """Start the gateway; a variable that is set already stays as it is set."""
+def gateway_environment(ports: Ports) -> dict[str, str]:
+    """The gateway's settings; a variable that is set already stays as it is set.
+
+    Raises:
+        CannotRun: the value of one is wrong.
+    """
     own = ",".join(f"http://{name}:{ports.gateway}" for name in ("localhost", HOST))
     defaults = {
         "TF_SERVING_HOST": f"{HOST}:{ports.grpc}",
@@ -186,9 +233,12 @@ def start_gateway(ports: Ports) -> Server:
         "METRICS_BIND": f"{HOST}:{ports.metrics}",
         "ALLOWED_NETWORKS": allowed,
     }
-    return start(
-        "gateway", [python("gateway"), "-m", "gateway"], {**defaults, **os.environ, **fixed}
-    )
+    environment = {**defaults, **os.environ, **fixed}
+    try:
+        Settings.from_environment(environment)
+    except InvalidSetting as error:
+        raise CannotRun(f"{error}.") from error
+    return environment
 
 
 class SampleHandler(http.server.SimpleHTTPRequestHandler):
@@ -294,9 +344,8 @@ def run() -> None:
     """Start everything, and wait until something ends or somebody asks to stop."""
     ports = Ports.from_environment(os.environ)
     ports.check_free()
-    prepare("the export of the model", "model.clothing.export", "--output", str(MODELS))
-    if not SAMPLES.is_dir():
-        draw_samples()
+    environment = gateway_environment(ports)
+    prepare_all()
     with sample_server(ports.samples), contextlib.ExitStack() as stack:
         servers: list[Server] = []
         print("starting the model server", flush=True)
@@ -304,7 +353,8 @@ def run() -> None:
         stack.callback(servers[0].stop)
         wait_for_port(servers, ports.grpc)
         print("starting the gateway", flush=True)
-        servers.append(start_gateway(ports))
+        command = [python("gateway"), "-m", "gateway"]
+        servers.append(start("gateway", ports.gateway, command, environment))
         stack.callback(servers[1].stop)
         url = f"http://{HOST}:{ports.samples}/{SAMPLE}"
         answer = first_prediction(servers, ports.gateway, url)

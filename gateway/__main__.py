@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import importlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -21,9 +22,19 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
     from gateway.server.wsgi import Application
 
+PACKAGES = (
+    *("PIL", "dns", "flask", "google", "grpc"),
+    *("gunicorn", "multipart", "numpy", "prometheus_client", "werkzeug"),
+)
+"""What the gateway imports from elsewhere, most of it only after the fork."""
 METRICS_DIRECTORY = "tensorgate-metrics-"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each use makes a directory of its own
 BACKLOG = 2048
+BLOCKS_KEPT = 4
+"""Blocks, of 16 MiB at most, that Pillow keeps in each worker for the next picture.
+
+12 megapixels have three, and the scaled picture has one.
+"""
 SEND_BUFFER = 64 * 1024
 """Asked of the kernel for each connection: what an unread answer may hold there."""
 
@@ -38,6 +49,15 @@ def main() -> int:
         print(
             f"tensorgate: the gateway takes no arguments ({sys.argv[1]!r}): its settings are"
             " environment variables, such as BIND=127.0.0.1:9696; docs/settings.md lists them.",
+            file=sys.stderr,
+        )
+        return 2
+    lacking = [name for name in PACKAGES if not importlib.util.find_spec(name)]
+    if lacking:
+        print(
+            f"tensorgate: this Python ({sys.executable}) has no {', '.join(lacking)}: use"
+            " .venv/gateway/bin/python, which `make run` makes, or install"
+            " dependencies/gateway.txt for this one.",
             file=sys.stderr,
         )
         return 2
@@ -81,7 +101,8 @@ def start(
     listeners = listen(settings.bind, "BIND"), listen(settings.metrics_bind, "METRICS_BIND")
     with metrics_directory() as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-        # Only now: prometheus_client reads the variable when it is imported.
+        os.environ.setdefault("PILLOW_BLOCKS_MAX", str(BLOCKS_KEPT))
+        # Only now: prometheus_client and Pillow read the variables when they are imported.
         worker = importlib.import_module("gateway.server.worker")
         worker.serve(worker.Plan(settings, listeners, make_application, budget))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from gateway.deadline import Deadline
@@ -19,7 +19,7 @@ from gateway.problem import INTERNAL_DETAIL
 from gateway.routes import calls
 from gateway.routes.operations import operations_routes
 from gateway.routes.predict import predict_routes
-from gateway.scoring import images
+from gateway.scoring import allocator, images
 from gateway.scoring.budget import DecodeBudget
 from gateway.scoring.contract import Preprocessing
 from gateway.scoring.contracts import ContractStore
@@ -63,6 +63,7 @@ def assemble(
         budget: memory for decoding, made before the fork and shared by all workers.
         first_start: whether the gateway was ready once, made before the fork and shared as well.
     """
+    allocator.keep_little()
     model = ModelClient(
         settings.tf_serving_host,
         max_retries=settings.max_model_retries,
@@ -127,7 +128,7 @@ def _answer_not_found(app: Flask, _error: NotFound) -> Response:
 
 def _answer_method_not_allowed(error: MethodNotAllowed) -> Response:
     methods = ", ".join(sorted(error.valid_methods or ()))
-    description = f"This path does not take this method; it takes {methods}."
+    description = f"This path takes {methods}, not {request.method[:20]}."
     return calls.response_of_http_error(MethodNotAllowed(error.valid_methods, description))
 
 

@@ -24,8 +24,21 @@ STATUS_OF_KIND = {
 }
 """The HTTP door's one table from an error's kind to its status."""
 
-_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
-"""RFC 9110's names where Python's differ from one version to the next."""
+OF_HTTP = {
+    403: ("origin-not-allowed", "The origin is not allowed"),
+    404: ("not-found", "There is nothing at this path"),
+    405: ("method-not-allowed", "The method is not allowed"),
+    408: ("request-timeout", "The request arrived too slowly"),
+    411: ("length-required", "The body's length is missing"),
+    413: ("content-too-large", "The body is too large"),
+    414: ("uri-too-long", "The address is too long"),
+    415: ("unsupported-media-type", "The body's form is not supported"),
+    417: ("expectation-failed", "The expectation cannot be met"),
+    421: ("host-not-allowed", "The host is not known here"),
+    431: ("header-fields-too-large", "The header fields are too large"),
+    501: ("not-implemented", "The transfer coding is not implemented"),
+}
+"""Slug and title of what is wrong with a request as HTTP, whoever finds it."""
 
 RETRY_AFTER_SECONDS = 1
 """Sent with every 503 whose error knows nothing better."""
@@ -70,10 +83,10 @@ def problem(
 def problem_of_status(
     status: int, detail: str, request_id: str, instance: str = "", **extra: Any
 ) -> dict[str, Any]:
-    """A problem that HTTP itself names (404, 405, 408, 431, …): slug and title are its phrase."""
-    phrase = _PHRASES.get(status) or HTTPStatus(status).phrase
-    slug = phrase.lower().replace(" ", "-").replace("'", "")
-    return problem(status, slug, phrase, detail, request_id, instance, **extra)
+    """A problem that HTTP itself names; one that is not in OF_HTTP is called by its phrase."""
+    phrase = HTTPStatus(status).phrase
+    slug, title = OF_HTTP.get(status) or (phrase.lower().replace(" ", "-"), phrase)
+    return problem(status, slug, title, detail, request_id, instance, **extra)
 
 
 def problem_of_error(error: GatewayError, request_id: str, instance: str = "") -> dict[str, Any]:

@@ -53,9 +53,26 @@ def read_contract(text: str) -> Document:
     except json.JSONDecodeError as error:
         raise UnfitContract(f"the contract is not JSON: {error}") from error
     except jsonschema.ValidationError as error:
-        where = "".join(f"[{part!r}]" for part in error.absolute_path) or "the contract"
-        raise UnfitContract(f"{where}: {error.message}") from error
+        raise UnfitContract(_broken_rule(error)) from error
     return dict(document)
+
+
+def _broken_rule(error: jsonschema.ValidationError) -> str:
+    """Which rule of the schema a contract breaks, and where."""
+    where = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
+    )
+    place = f"{where.lstrip('.')} in the contract" if where else "the contract"
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        unknown = ", ".join(repr(name) for name in error.instance if name not in known)
+        return f"{place} has no field {unknown}; it has {', '.join(known)}"
+    if error.validator == "required":
+        lacking = ", ".join(
+            repr(name) for name in error.validator_value if name not in error.instance
+        )
+        return f"{place} lacks {lacking}"
+    return f"{place}: {error.message}"
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -155,10 +172,10 @@ def check_scores(document: Document, name: str, shape: tuple[int, ...] | None) -
     """
     labels = len(document["labels"])
     if shape is not None and not _fits((-1, labels), shape):
-        raise UnfitContract(
-            f"the contract has {labels} labels, and the output {name!r} has the shape"
-            f" {_shape(shape)}: it must be [-1, {labels}]"
-        )
+        found = f"the contract has {labels} labels, and the output {name!r} has the shape"
+        if len(shape) == 2 and shape[1] > 0:
+            raise UnfitContract(f"{found} {_shape(shape)}: write {shape[1]} labels")
+        raise UnfitContract(f"{found} {_shape(shape)}: it must be [-1, {labels}]")
 
 
 def _fits(made: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

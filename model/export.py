@@ -8,11 +8,12 @@ because Keras 3 cannot read all of them. A SavedModel is copied. Each gets the s
 Session, and is compared there with the model it came from.
 """
 
+import contextlib
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from model.contract import (
 TOLERANCE = 1e-5
 """Largest difference between model and export, as a part of the largest output, in one batch."""
 PROBE_BATCH = 2
+LONGEST_REASON = 500
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -78,8 +80,7 @@ def export_model(request: Request, say: Callable[[str], None] = print) -> Path:
     target = home / str(request.version or next_version(home))
     if target.exists():
         raise ExportFailed(f"{target} exists: a version number is never used twice, take another")
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home, prefix=".export-") as scratch:
+    with _made(home), tempfile.TemporaryDirectory(dir=home, prefix=".export-") as scratch:
         made = Path(scratch) / target.name
         say(f"reading {request.source}")
         expected = _convert(request.source, made, document)
@@ -97,6 +98,20 @@ def export_model(request: Request, say: Callable[[str], None] = print) -> Path:
     return target
 
 
+@contextlib.contextmanager
+def _made(home: Path) -> Iterator[None]:
+    """Have the directory; where the block fails, take back what of its path was not there."""
+    missing = [path for path in (home, *home.parents) if not path.exists()]
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                path.rmdir()
+        raise
+
+
 def next_version(home: Path) -> int:
     """One above the highest version below the directory; 1 where there is none."""
     if not home.is_dir():
@@ -107,8 +122,10 @@ def next_version(home: Path) -> int:
 def _read_text(path: Path) -> str:
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExportFailed(f"the contract {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ExportFailed(f"the contract {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ExportFailed(f"the contract {path} is not UTF-8 text") from error
 
 
 def _convert(source: Path, made: Path, document: Document) -> tuple[Array, Array]:
@@ -250,8 +267,20 @@ def _load(keras_module: Any, source: Path) -> Any:
         return keras_module.models.load_model(source, compile=False)
     except Exception as error:
         raise ExportFailed(
-            f"{source} cannot be read by {keras_module.__name__}: {error}"
+            f"{source} cannot be read by {keras_module.__name__}: {_first_words(error)}"
         ) from error
+
+
+def _first_words(error: Exception) -> str:
+    """The first paragraph about the cause; around it Keras puts a whole model's configuration."""
+    text = str(error).rpartition("Exception encountered: ")[2]
+    first = " ".join(text.strip().partition("\n\n")[0].split())
+    if first.startswith("Could not locate class"):
+        return (
+            f"{first.partition('. ')[0]}. Save a model with classes of its own as a SavedModel,"
+            " with model.export(DIRECTORY), and export that"
+        )
+    return first if len(first) <= LONGEST_REASON else f"{first[:LONGEST_REASON]} [...]"
 
 
 def probe_batch(signature: Signature, document: Document) -> Array:

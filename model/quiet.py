@@ -18,6 +18,11 @@ def import_tensorflow() -> None:
         os.dup2(held.fileno(), 2)
         try:
             import tensorflow  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise SystemExit(
+                f"tensorgate: this Python ({sys.executable}) has no {error.name}: use"
+                " .venv/model/bin/python, which `make run` makes"
+            ) from error
         except BaseException:
             held.seek(0)
             os.write(kept, held.read())

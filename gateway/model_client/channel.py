@@ -6,13 +6,16 @@ hang (grpc/grpc#41768), and one per call costs milliseconds.
 
 import json
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from grpc import experimental
 
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
-from gateway.errors import CallerGone, ModelUnavailable
+from gateway.errors import CallerGone, ModelFailed, ModelUnavailable
 from gateway.model_client.messages import ModelSpec
 from gateway.model_client.statuses import Unreachable, error_of
 
@@ -29,9 +32,6 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 MAX_ERROR_BYTES = 256 * 1024
 """The longest error text, and whatever else an answer has in headers."""
-
-CANCEL_INTERVAL = 0.1
-"""Seconds between looks at whether the caller has hung up."""
 
 OPTIONS = (
     (
@@ -61,6 +61,8 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 2),
+    # What `Connection.ask` stands on: the thread that asks is the one that waits.
+    (experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
 )
 
 
@@ -68,14 +70,14 @@ OPTIONS = (
 class Question:
     """One call: the method's path, the request's bytes, what it is about, how long it may take.
 
-    cancelled is set once nobody waits for the answer any more.
+    cancelled is set once nobody waits for the answer any more; a call that is asked ends then.
     """
 
     path: str
     request: bytes
     spec: ModelSpec
     deadline: Deadline
-    cancelled: threading.Event | None = None
+    cancelled: Cancellation = field(default_factory=Cancellation)
 
     def check(self) -> float:
         """Seconds that are left.
@@ -84,9 +86,21 @@ class Question:
             CallerGone: nobody waits any more.
             DeadlineExceeded: no time is left.
         """
-        if self.cancelled is not None and self.cancelled.is_set():
+        if self.cancelled.is_set():
             raise CallerGone("The caller hung up while the model was asked.")
         return self.deadline.check("prediction")
+
+
+@dataclass(frozen=True)
+class _Method:
+    """The two ways to call one method: `single` is waited for where it is called."""
+
+    single: Callable[..., Any]
+    future: Callable[..., Any]
+
+
+def _method(channel: Any, path: str) -> _Method:
+    return _Method(channel.unary_stream(path), channel.unary_unary(path).future)
 
 
 class Connection:
@@ -100,7 +114,7 @@ class Connection:
         self._target = target
         self._channel: Any = None
         self._former: Any = None
-        self._methods: dict[str, Any] = {}
+        self._methods: dict[str, _Method] = {}
         self._failing = False
         self._closed = False
         self._lock = threading.Lock()
@@ -108,42 +122,52 @@ class Connection:
     def ask(self, question: Question) -> bytes:
         """The answer's bytes.
 
+        The call is made as if it could have several answers. gRPC lets a thread wait for one of
+        those by itself and another thread cancel it; a future would cost a thread of gRPC's, and a
+        plain call could not be cancelled.
+
         Raises:
             GatewayError: what `statuses.OUTCOMES` says.
             CallerGone: the caller hung up; the call has been cancelled.
         """
-        call = self.start(question.path, question.request, question.check())
+        seconds = question.check()
+        call = self._begin(self._method(question.path).single, question.request, seconds)
         try:
-            while True:
-                try:
-                    answer: bytes = call.result(timeout=CANCEL_INTERVAL)
-                except grpc.FutureTimeoutError:
-                    question.check()
-                else:
-                    self._failing = False
-                    return answer
-        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            with question.cancelled.ending(call.cancel):
+                answer: bytes | None = next(call, None)
+                if answer is None or next(call, None) is not None:
+                    raise ModelFailed(f"What answers for {question.spec} cannot predict.")
+        except grpc.RpcError as error:
             failure = error_of(call.code(), call.details() or "", question.spec)
             self._failing = isinstance(failure, Unreachable)
+            if question.cancelled.is_set():
+                question.check()
             raise failure from error
         finally:
             call.cancel()
+        self._failing = False
+        return answer
 
-    def start(self, path: str, request: bytes, seconds: float) -> Any:
-        """Begin a call: a grpc.Future that is also the grpc.Call.
+    def start(self, question: Question, seconds: float) -> Any:
+        """Begin a call that somebody else waits for: a grpc.Future that is also the grpc.Call.
 
         Raises:
             ModelUnavailable: the connection has been closed.
         """
+        return self._begin(self._method(question.path).future, question.request, seconds)
+
+    def _method(self, path: str) -> _Method:
         with self._lock:
             if self._closed:
                 raise ModelUnavailable("The gateway is stopping.")
             if self._channel is None:
                 self._channel = grpc.insecure_channel(self._target, options=OPTIONS)
-                self._methods = {path: self._channel.unary_unary(path) for path in METHODS}
-            method = self._methods[path]
+                self._methods = {path: _method(self._channel, path) for path in METHODS}
+            return self._methods[path]
+
+    def _begin(self, method: Callable[..., Any], request: bytes, seconds: float) -> Any:
         try:
-            return method.future(request, timeout=seconds)
+            return method(request, timeout=seconds)
         except ValueError as error:  # closed just now
             raise ModelUnavailable("The gateway is stopping.", log_detail=str(error)) from error
 

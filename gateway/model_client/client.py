@@ -1,11 +1,11 @@
 """The client of TensorFlow Serving: predictions, metadata and status under one deadline."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import grpc
 import numpy as np
 
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import ModelNotFound, ModelRejectedInput
 from gateway.model_client import messages
@@ -81,7 +81,7 @@ class ModelClient:
         deadline: Deadline,
         output_names: Sequence[str] = (),
         *,
-        cancelled: threading.Event | None = None,
+        cancelled: Cancellation | None = None,
     ) -> Prediction:
         """Run one signature.
 
@@ -108,7 +108,7 @@ class ModelClient:
             raise ModelRejectedInput(
                 f"The request for {spec} has {len(request)} bytes; {MAX_REQUEST_BYTES} are allowed."
             )
-        question = Question(PREDICT, request, spec, deadline, cancelled)
+        question = Question(PREDICT, request, spec, deadline, cancelled or Cancellation())
         return messages.read_prediction(self._retries.run(self._ask, question))
 
     def metadata(self, spec: ModelSpec, deadline: Deadline) -> Metadata:

@@ -89,5 +89,5 @@ class Retries:
                 self._budget.earn()
                 return answer
             self._on_retry(question.spec.name)
-            (question.cancelled or threading.Event()).wait(seconds)
+            question.cancelled.wait(seconds)
         raise AssertionError("itertools.count ends")

@@ -17,12 +17,15 @@ import grpc
 
 from gateway.errors import DeadlineExceeded, GatewayError, ModelNotFound, ModelUnavailable
 from gateway.model_client.addresses import Address, join_address, target_uri
-from gateway.model_client.channel import CANCEL_INTERVAL, METADATA, Connection, Question
+from gateway.model_client.channel import METADATA, Connection, Question
 from gateway.model_client.messages import metadata_request
 from gateway.model_client.statuses import Unreachable, error_of
 
 IDLE_SECONDS = 60.0
 """For so long is the connection to an address kept after its last call."""
+
+CANCEL_INTERVAL = 0.1
+"""Seconds between looks at whether the caller has hung up."""
 
 ANSWER_SECONDS = 3.0
 """A server that takes longer over a small question counts as out of reach."""
@@ -119,7 +122,7 @@ def ask_each(
     calls = []
     try:
         for address, connection in connections.items():
-            call = connection.start(question.path, question.request, seconds)
+            call = connection.start(question, seconds)
             calls.append(call)
             call.add_done_callback(partial(_put, finished, address))
         for _ in calls:

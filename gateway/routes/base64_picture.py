@@ -32,6 +32,8 @@ def _payload(text: str) -> bytes:
     head = _DATA_URL.match(text)
     if head is not None:
         if not head[1].lower().endswith(";base64"):
-            raise InvalidRequest("The data: URL in 'image' must be in base64: data:…;base64,…")
+            raise InvalidRequest(
+                "The data: URL in 'image' must be in base64, as in data:image/jpeg;base64,/9j/4AAQ"
+            )
         text = text[head.end() :]
     return text.encode("utf-8", "replace")

@@ -20,7 +20,7 @@ from gateway.settings import Settings
 SOURCES = ("url", "urls", "image")
 OPTIONS = ("model", "version", "label", "top", "probabilities")
 
-_HIGHEST_VERSION = 2**63 - 1
+_LARGEST = 2**63 - 1
 _LONGEST_LABEL = 256
 """TensorFlow Serving repeats a label that it does not know in a header, which has 8 KiB."""
 _IMAGE_FIELD = re.compile(rb'"image"\s*:\s*"([^"]*)"')
@@ -60,10 +60,12 @@ def read_question(request: Request, settings: Settings) -> Question:
         if not boundary:
             raise InvalidRequest("The Content-Type multipart/form-data names no boundary.")
         files = read_files(request.get_data(cache=False), boundary, settings.max_images)
+        if not all(files):
+            raise InvalidRequest("A file in the form is empty; send pictures' files.")
         return _read_upload(files, request, settings)
     raise UnsupportedMediaType(
         f"The body's Content-Type is {media[:80] or 'missing'}; send application/json, a picture "
-        "as image/jpeg, image/png, …, or multipart/form-data with files."
+        "as image/jpeg, image/png or another image type, or multipart/form-data with files."
     )
 
 
@@ -85,13 +87,15 @@ def _read_json(request: Request, settings: Settings) -> Question:
     if request.mimetype_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMediaType("JSON is UTF-8: send application/json without another charset.")
     if request.args:
-        raise InvalidRequest("With a JSON body the options go in it, not in the address.")
+        raise InvalidRequest(
+            'With a JSON body everything goes in it: write {"top": 3} there, not ?top=3.'
+        )
     body = request.get_data(cache=False)
     _check_size(body, settings.max_json_bytes)
     fields = parse_object(body)
     unknown = next((name for name in fields if name not in (*SOURCES, *OPTIONS)), None)
     if unknown is not None:
-        raise InvalidRequest(_unknown(unknown, (*SOURCES, *OPTIONS)))
+        raise InvalidRequest(_unknown("field", unknown, (*SOURCES, *OPTIONS)))
     pictures, listed = _sources(fields, settings)
     return _question(pictures, listed, fields, settings)
 
@@ -102,7 +106,9 @@ def _check_size(body: bytes, limit: int) -> None:
     if size > limit and (image := _IMAGE_FIELD.search(body)) is not None:
         size -= image.end(1) - image.start(1)
     if size > limit:
-        raise RequestEntityTooLarge(f"The JSON beside 'image' is larger than {limit} bytes.")
+        raise RequestEntityTooLarge(
+            f"The JSON body is larger than {limit} bytes, the picture in 'image' not counted."
+        )
 
 
 def _sources(fields: Mapping[str, Any], settings: Settings) -> tuple[tuple[Picture, ...], bool]:
@@ -131,7 +137,7 @@ def _question(
     if model not in settings.models:
         known = ", ".join(settings.models)
         raise ModelNotFound(f"There is no model {model[:80]!r} here; there is {known}.")
-    version = _whole_number(options, "version", 0, _HIGHEST_VERSION)
+    version = _whole_number(options, "version", 0)
     label = _string(options, "label") if "label" in options else None
     if label is not None and len(label) > _LONGEST_LABEL:
         raise InvalidRequest(f"'label' must have at most {_LONGEST_LABEL} characters.")
@@ -140,7 +146,7 @@ def _question(
     probabilities = options.get("probabilities", False)
     if not isinstance(probabilities, bool):
         raise InvalidRequest("'probabilities' must be true or false.")
-    top = _whole_number(options, "top", 1, _HIGHEST_VERSION)
+    top = _whole_number(options, "top", 1)
     return Question(pictures, listed, ModelSpec(model, version, label), top, probabilities)
 
 
@@ -149,7 +155,7 @@ def _query_options(query: "MultiDict[str, str]") -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, values in query.lists():
         if name not in OPTIONS:
-            raise InvalidRequest(_unknown(name, OPTIONS))
+            raise InvalidRequest(_unknown("option", name, OPTIONS) + _hint(name))
         if len(values) > 1:
             raise InvalidRequest(f"The address names {name!r} twice.")
         options[name] = _from_query(name, values[0])
@@ -171,14 +177,18 @@ def _string(fields: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _whole_number(fields: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
+def _whole_number(fields: Mapping[str, Any], name: str, low: int) -> int | None:
     value = fields.get(name)
     if name not in fields:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise InvalidRequest(f"{name!r} must be a whole number from {low} to {high}.")
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _LARGEST:
+        raise InvalidRequest(f"{name!r} must be a whole number, {low} or more.")
     return value
 
 
-def _unknown(name: str, known: tuple[str, ...]) -> str:
-    return f"There is no field {name[:80]!r}; there are {', '.join(known)}."
+def _unknown(kind: str, name: str, known: tuple[str, ...]) -> str:
+    return f"There is no {kind} {name[:80]!r}; there are {', '.join(known)}."
+
+
+def _hint(name: str) -> str:
+    return f" Send {name!r} in a JSON body." if name in SOURCES else ""

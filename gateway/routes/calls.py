@@ -1,13 +1,13 @@
 """What each request brings from the shell that read it, whichever route it takes."""
 
 import logging
-import threading
 import uuid
 
 from flask import Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from gateway import problem
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import GatewayError, Kind
 from gateway.scoring.parts import Context
@@ -29,7 +29,7 @@ def context(timeout: float) -> Context:
     environ = request.environ
     return Context(
         deadline=environ.get("tensorgate.deadline") or Deadline.after(timeout),
-        cancelled=environ.get("tensorgate.cancelled") or threading.Event(),
+        cancelled=environ.get("tensorgate.cancelled") or Cancellation(),
         stages=Stages(environ.get("tensorgate.queue_seconds", 0.0)),
     )
 

@@ -38,6 +38,6 @@ def _check_file(part: MultipartSegment) -> None:
         raise InvalidRequest(_BROKEN)
     if part.filename is None:
         raise InvalidRequest(
-            f"The form's field {str(part.name)[:80]!r} is not a file; "
-            "options go in the query: ?top=3."
+            f"The form's field {str(part.name)[:80]!r} is not a file. Options go in the address, "
+            "as in ?top=3; a picture's URL goes in a JSON body."
         )

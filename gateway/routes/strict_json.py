@@ -34,7 +34,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidRequest("The body's JSON has a number of too many digits.") from error
     if not isinstance(document, dict):
-        raise InvalidRequest('The body must be a JSON object, such as {"url": "https://…"}.')
+        raise InvalidRequest(
+            'The body must be a JSON object, such as {"url": "https://example.com/a.jpg"}.'
+        )
     return document
 
 

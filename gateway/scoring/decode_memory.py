@@ -11,6 +11,7 @@ from PIL import ImageFile, JpegImagePlugin
 
 from gateway.scoring.contract_document import Preprocessing
 from gateway.scoring.orientation import may_turn
+from gateway.scoring.picture_file import has_several_passes
 
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 """Bytes in which Pillow keeps a pixel; all other modes that the readers give take four."""
@@ -28,11 +29,17 @@ _FIXED = 1024 * 1024
 def memory_needed(reader: ImageFile.ImageFile, preprocessing: Preprocessing) -> int:
     """Bytes, at most, that `decode` takes at once on top of the file."""
     width, height = reader.size
-    pixels = width * height
-    stored = _STORED.get(reader.mode, 4)
-    kept = pixels * (stored + _KEPT_BY_READER.get(reader.format or "", 0)) + _copies(reader)
-    turned = pixels * stored if preprocessing.exif_orientation and may_turn(reader) else 0
+    stored = _stored_bytes(reader)
+    by_reader = width * height * _KEPT_BY_READER.get(reader.format or "", 0)
+    kept = stored + by_reader + _copies(reader)
+    turned = stored if preprocessing.exif_orientation and may_turn(reader) else 0
     return _FIXED + kept + max(_decoding(reader), turned + _preparing(reader, preprocessing))
+
+
+def _stored_bytes(reader: ImageFile.ImageFile) -> int:
+    """Bytes in which Pillow keeps the decoded picture itself."""
+    width, height = reader.size
+    return width * height * _STORED.get(reader.mode, 4)
 
 
 def _copies(reader: ImageFile.ImageFile) -> int:
@@ -53,25 +60,10 @@ def _file_size(reader: ImageFile.ImageFile) -> int:
 
 def _decoding(reader: ImageFile.ImageFile) -> int:
     if isinstance(reader, JpegImagePlugin.JpegImageFile):
-        return _coefficients(reader) if _has_several_passes(reader) else 0
+        return _coefficients(reader) if has_several_passes(reader) else 0
     width, height = reader.size
     decoder = reader.tile[0].codec_name if reader.tile else (reader.format or "").lower()
     return width * height * _WHILE_DECODING.get(decoder, 0)
-
-
-def _has_several_passes(reader: JpegImagePlugin.JpegImageFile) -> bool:
-    """Whether libjpeg keeps all coefficients: progressive, or a first scan without all colors.
-
-    The reader has stopped right behind the first scan's header (ITU-T T.81, B.2.3).
-    """
-    if reader.info.get("progressive") or reader.fp is None:
-        return True
-    behind = reader.fp.tell()
-    length = 6 + 2 * reader.layers
-    reader.fp.seek(max(0, behind - length - 2))
-    header = reader.fp.read(length + 2)
-    reader.fp.seek(behind)
-    return header[:2] != b"\xff\xda" or header[4] != reader.layers
 
 
 def _coefficients(reader: JpegImagePlugin.JpegImageFile) -> int:

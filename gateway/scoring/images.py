@@ -11,7 +11,6 @@ from gateway.errors import GatewayError, ImageTooLarge, UndecodableImage
 from gateway.scoring.budget import DecodeBudget
 from gateway.scoring.contract_document import Preprocessing, SixteenBit
 from gateway.scoring.decode_memory import memory_needed
-from gateway.scoring.freed_memory import give_back
 from gateway.scoring.orientation import upright
 from gateway.scoring.picture_file import announced_size, most_pixels, open_picture
 from gateway.scoring.scaling import to_tensor
@@ -108,7 +107,6 @@ def _decode(
                 return _pixels(reader, preprocessing)
             finally:
                 reader.close()
-                give_back(needed)
 
 
 def _check_pixels(size: tuple[int, int], most: int) -> None:

@@ -1,12 +1,12 @@
 """What scoring needs of the parts it is given, so that tests can give it small ones."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import CallerGone
 from gateway.model_client.client import Metadata, ModelSpec, Prediction, VersionStatus
@@ -25,7 +25,7 @@ class Model(Protocol):
         deadline: Deadline,
         output_names: Sequence[str] = (),
         *,
-        cancelled: threading.Event | None = None,
+        cancelled: Cancellation | None = None,
     ) -> Prediction:
         """Run one signature."""
 
@@ -40,7 +40,7 @@ class Fetch(Protocol):
     """Brings the bytes behind a URL."""
 
     def __call__(
-        self, url: str, deadline: Deadline, cancelled: threading.Event | None = None
+        self, url: str, deadline: Deadline, cancelled: Cancellation | None = None
     ) -> bytes:
         """The bytes, within the limits of the settings."""
 
@@ -68,7 +68,7 @@ class Context:
     """What goes down with one request: its clock, whether its caller still waits, its stages."""
 
     deadline: Deadline
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: Cancellation = field(default_factory=Cancellation)
     stages: Stages = field(default_factory=Stages)
 
     def check(self, stage: str) -> None:

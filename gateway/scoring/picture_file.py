@@ -33,7 +33,10 @@ BLOCK = 4096
 """Bytes that a decoder gets at once: between two blocks the deadline is looked at."""
 
 SMALLEST_BLOCK = 512
-"""The same for large progressive pictures, of which 20 bytes can mean work on every pixel."""
+"""The same for large JPEGs of several passes, of which 20 bytes can mean work on every pixel."""
+
+LARGEST_BLOCK = 64 * 1024
+"""The same for JPEGs of one pass, of which a byte means work on 256 pixels at most."""
 
 RUN_LENGTH_PIXELS = 4_000_000
 """Pixels of a BMP with run lengths: Pillow unpacks them in Python, at 0.1 µs each."""
@@ -111,10 +114,27 @@ def open_picture(data: bytes, deadline: Deadline) -> ImageFile.ImageFile:
 
 
 def _block(reader: ImageFile.ImageFile) -> int:
-    if not reader.info.get("progressive"):
+    if not isinstance(reader, JpegImagePlugin.JpegImageFile):
         return BLOCK
+    if not has_several_passes(reader):
+        return LARGEST_BLOCK
     width, height = reader.size
     return max(SMALLEST_BLOCK, min(BLOCK, BLOCK * 1_000_000 // (width * height)))
+
+
+def has_several_passes(reader: JpegImagePlugin.JpegImageFile) -> bool:
+    """Whether libjpeg keeps all coefficients: progressive, or a first scan without all colors.
+
+    The reader has stopped right behind the first scan's header (ITU-T T.81, B.2.3).
+    """
+    if reader.info.get("progressive") or reader.fp is None:
+        return True
+    behind = reader.fp.tell()
+    length = 6 + 2 * reader.layers
+    reader.fp.seek(max(0, behind - length - 2))
+    header = reader.fp.read(length + 2)
+    reader.fp.seek(behind)
+    return header[:2] != b"\xff\xda" or header[4] != reader.layers
 
 
 def most_pixels(reader: ImageFile.ImageFile, allowed: int) -> int:

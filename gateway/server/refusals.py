@@ -37,6 +37,10 @@ class Refusal(Exception):
         return problem.encode(document)
 
 
+def _of_status(status: int, detail: str, headers: Headers = ()) -> Refusal:
+    return Refusal(status, *problem.OF_HTTP[status], detail, headers)
+
+
 def of_error(error: GatewayError) -> Refusal:
     """The refusal that says what an error of the gateway's tree says."""
     seconds = problem.retry_after(error)
@@ -66,32 +70,35 @@ def origin_not_allowed() -> Refusal:
     detail = (
         "Web pages of this origin may not call the gateway; ALLOWED_ORIGINS names those that may."
     )
-    return Refusal(403, "origin-not-allowed", "The origin is not allowed", detail)
+    return _of_status(403, detail)
 
 
 def method_not_allowed(allowed: str) -> Refusal:
     """A method that no address of this server knows."""
     detail = f"The server does not know this method; it knows {allowed}."
     headers = [("Allow", allowed)]
-    return Refusal(405, "method-not-allowed", "The method is not allowed", detail, headers)
+    return _of_status(405, detail, headers)
 
 
 def too_slow(part: str, seconds: float) -> Refusal:
     """A head or a body that did not arrive in time."""
     detail = f"The request's {part} did not arrive within {seconds:g} seconds."
-    return Refusal(408, "request-timeout", "The request arrived too slowly", detail)
+    return _of_status(408, detail)
 
 
 def length_required() -> Refusal:
     """A method that carries a body, without a word on how long it is."""
-    detail = "Send Content-Length, or Transfer-Encoding: chunked, with this method."
-    return Refusal(411, "length-required", "The body's length is missing", detail)
+    detail = (
+        "The request has no body, or does not say how long it is: send one with Content-Length or "
+        "Transfer-Encoding: chunked."
+    )
+    return _of_status(411, detail)
 
 
 def too_large(limit: int) -> Refusal:
     """A body over the limit of its content type."""
     detail = f"The body is larger than {limit} bytes, the most for its Content-Type."
-    return Refusal(413, "content-too-large", "The body is too large", detail)
+    return _of_status(413, detail)
 
 
 def target_too_long() -> Refusal:
@@ -99,25 +106,25 @@ def target_too_long() -> Refusal:
     detail = (
         f"The request line is longer than {MAX_REQUEST_LINE} bytes; send long values in the body."
     )
-    return Refusal(414, "uri-too-long", "The address is too long", detail)
+    return _of_status(414, detail)
 
 
 def encoding_not_supported() -> Refusal:
     """A compressed body."""
     detail = "Send the body as it is: a Content-Encoding is not accepted."
-    return Refusal(415, "unsupported-media-type", "The body's form is not supported", detail)
+    return _of_status(415, detail)
 
 
 def expectation_failed() -> Refusal:
     """An Expect header other than 100-continue."""
     detail = "The only expectation that can be met is 100-continue."
-    return Refusal(417, "expectation-failed", "The expectation cannot be met", detail)
+    return _of_status(417, detail)
 
 
 def host_not_allowed() -> Refusal:
     """A Host header that the settings do not name."""
     detail = "The gateway does not answer under this host name; ALLOWED_HOSTS names those it knows."
-    return Refusal(421, "host-not-allowed", "The host is not known here", detail)
+    return _of_status(421, detail)
 
 
 def head_too_large() -> Refusal:
@@ -126,13 +133,13 @@ def head_too_large() -> Refusal:
         f"The header fields are too many or too long: the most is {MAX_HEADER_FIELDS} fields, "
         f"each of {MAX_HEADER_FIELD} bytes."
     )
-    return Refusal(431, "header-fields-too-large", "The header fields are too large", detail)
+    return _of_status(431, detail)
 
 
 def coding_not_implemented() -> Refusal:
     """A Transfer-Encoding other than chunked alone."""
     detail = "The only Transfer-Encoding that is understood is chunked."
-    return Refusal(501, "not-implemented", "The transfer coding is not implemented", detail)
+    return _of_status(501, detail)
 
 
 def overloaded(detail: str = "The gateway has no room for this request; try again.") -> Refusal:

@@ -5,17 +5,17 @@ The application finds these keys in its environ beside WSGI's own:
 - `tensorgate.deadline`: Deadline, started with the request's first byte
 - `tensorgate.request_id`: str, also sent back as X-Request-ID
 - `tensorgate.queue_seconds`: float, how long the whole request waited for a thread
-- `tensorgate.cancelled`: threading.Event, set when nobody waits for the answer any more
+- `tensorgate.cancelled`: Cancellation, set when nobody waits for the answer any more
 - `tensorgate.draining`: bool, whether the process is about to stop
 """
 
 import io
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.server.answers import Answer
 from gateway.server.head import Head
@@ -43,7 +43,7 @@ class Call:
     deadline: Deadline
     read: float
     peer: Peer
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: Cancellation = field(default_factory=Cancellation)
 
 
 def environ_of(call: Call, now: float, *, draining: bool) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import io
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -47,11 +49,23 @@ def drawn(
     pixels = np.empty((count, SIDE, SIDE, 3), np.uint8)
     jobs = [(split, seed, index) for index in range(count)]
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawned) as pool:
+    with ProcessPoolExecutor(processes, mp_context=spawned, initializer=_end_with_parent) as pool:
         for index, picture in enumerate(pool.map(_picture, jobs, chunksize=16)):
             pixels[index] = picture
             progress(index + 1)
     return Pictures(pixels, np.arange(count) % len(LABELS))
+
+
+def _end_with_parent() -> None:
+    """See to it that this process of the pool does not outlive who made it, however that ends."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _picture(job: tuple[Split, int, int]) -> Pixels:

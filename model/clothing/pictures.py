@@ -102,7 +102,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--split", choices=list(SPLITS), default="held-out")
-    return parser.parse_args(arguments)
+    wanted = parser.parse_args(arguments)
+    if not wanted.sheet and not wanted.output:
+        parser.error("say what to draw: --sheet FILE.png or --output DIRECTORY")
+    return wanted
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

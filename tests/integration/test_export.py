@@ -40,6 +40,15 @@ model = keras.Sequential([
 ])
 model.save(TARGET)
 """
+KERAS_3_WITH_ITS_OWN_LAYER = f"""
+import keras
+class Doubled(keras.layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+picture = keras.Input(({SIZE}, {SIZE}, 3), name="picture")
+pooled = keras.layers.GlobalAveragePooling2D()(Doubled()(picture))
+keras.Model(picture, keras.layers.Dense(3, name="scores")(pooled)).save(TARGET)
+"""
 KERAS_2_XCEPTION = """
 import tf_keras as keras
 base = keras.applications.Xception(weights=None, include_top=False, input_shape=(299, 299, 3))
@@ -206,13 +215,16 @@ def test_inspect_check_accepts_an_export(exported: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"labels": ["cat", "dog"]}, "the contract has 2 labels"),
+        (
+            {"labels": ["cat", "dog"]},
+            "the contract has 2 labels, and the output 'scores' has the shape [-1, 3]: write 3",
+        ),
         ({"preprocessing": {"height": 32, "width": 31, "scaling": "tf"}}, "[-1, 32, 31, 3]"),
         ({"input": "input_8"}, "'input_8'"),
         ({"output": "dense_7"}, "'dense_7'"),
         ({"signature": "predict"}, "'serving_default'"),
         ({"labels": ["cat", "cat", "dog"]}, "non-unique"),
-        ({"color": "rgb"}, "'color' was unexpected"),
+        ({"color": "rgb"}, "the contract has no field 'color'; it has format, signature"),
     ],
 )
 def test_an_unfit_contract_is_refused_and_nothing_is_left(
@@ -223,7 +235,7 @@ def test_an_unfit_contract_is_refused_and_nothing_is_left(
     assert finished.returncode == 1
     assert sentence in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
-    assert not list((tmp_path / "out").glob("m/*"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -244,6 +256,30 @@ def test_a_source_that_is_no_model_is_refused_in_one_sentence(
     assert finished.returncode == 1
     assert sentence in finished.stderr
     assert "Traceback" not in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_contract_that_is_not_there_is_said_with_its_name(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.json"
+    finished = export(make(TF2_SAVED_MODEL, tmp_path / "source"), missing, tmp_path / "out")
+    assert finished.stderr == (
+        f"model export: the contract {missing} cannot be read: No such file or directory\n"
+    )
+
+
+def test_a_failure_takes_back_only_the_directories_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    finished = export(tmp_path / "gone.keras", contract(tmp_path), tmp_path / "out")
+    assert finished.returncode == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_model_with_a_layer_of_its_own_is_refused_in_a_few_words(tmp_path: Path) -> None:
+    source = make(KERAS_3_WITH_ITS_OWN_LAYER, tmp_path / "model.keras")
+    finished = export(source, contract(tmp_path), tmp_path / "out")
+    assert finished.returncode == 1
+    assert "Could not locate class 'Doubled'. Save a model with classes" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
 
 
 def test_the_command_ends_with_1_and_one_sentence_where_it_cannot_export(tmp_path: Path) -> None:

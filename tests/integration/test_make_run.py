@@ -160,39 +160,55 @@ def test_when_the_gateway_dies_the_model_server_stops_and_the_command_says_why(
     os.kill(ending.child("gateway"), signal.SIGTERM)
     code, printed = ending.finish()
     assert code == 1
-    assert "tensorgate: the gateway ended with code 0." in printed
+    assert "tensorgate: the gateway was stopped." in printed
     assert refuses_connections(ending.ports["GRPC_PORT"])
+
+
+def test_the_suggestion_moves_every_taken_port() -> None:
+    with contextlib.ExitStack() as stack:
+        ports = free_ports()
+        for name in ("GRPC_PORT", "SAMPLES_PORT"):
+            stack.enter_context(socket.create_server(("127.0.0.1", int(ports[name]))))
+        finished = run_to_the_end(ports)
+    command = re.search(r"`(.*) make run`", finished.stderr)
+    assert command
+    moved = dict(pair.split("=") for pair in command[1].split())
+    assert set(moved) == {"GRPC_PORT", "SAMPLES_PORT"}
+    assert all(refuses_connections(port) for port in moved.values())
+    assert len(set({**ports, **moved}.values())) == len(NAMES)
+
+
+def test_a_wrong_setting_is_said_before_anything_is_started() -> None:
+    finished = run_to_the_end({**free_ports(), "THREADS": "many"})
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert finished.stderr == "tensorgate: THREADS='many' must be a whole number from 1 to 256.\n"
+
+
+def run_to_the_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, "run.py"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_taken_port_is_said_in_one_sentence(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        finished = subprocess.run(
-            [PYTHON, "run.py"],
-            cwd=ROOT,
-            env={**os.environ, **free_ports(), name: port},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        finished = run_to_the_end({**free_ports(), name: port})
     assert finished.returncode == 1
-    assert finished.stderr.startswith(f"tensorgate: port {port} cannot be used (Address already")
+    assert finished.stderr.startswith(f"tensorgate: port {port} (Address already in use) cannot")
     assert name in finished.stderr
     assert finished.stderr.count("\n") == 1
 
 
 def test_a_port_asked_for_twice_is_said_in_one_sentence() -> None:
-    finished = subprocess.run(
-        [PYTHON, "run.py"],
-        cwd=ROOT,
-        env={**os.environ, **free_ports(), "GATEWAY_PORT": "9000", "METRICS_PORT": "9000"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    finished = run_to_the_end({**free_ports(), "GATEWAY_PORT": "9000", "METRICS_PORT": "9000"})
     assert finished.returncode == 1
     assert finished.stderr == (
         "tensorgate: GATEWAY_PORT and METRICS_PORT are both 9000: give each its own port.\n"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gateway import errors
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.model_client.channel import MAX_ANSWER_BYTES
 from gateway.model_client.client import ModelClient, ModelSpec, Prediction, VersionStatus
@@ -123,7 +124,7 @@ def test_no_time_left_is_no_call() -> None:
 
 
 def test_a_caller_that_hangs_up_ends_the_call_at_the_server_too() -> None:
-    gone = threading.Event()
+    gone = Cancellation()
     with SlowServing(30.0) as server, client_of(server) as client:
         hung_up = meanwhile(lambda: server.calls[PREDICT] == 1, gone.set)
         with hung_up, pytest.raises(errors.CallerGone):
@@ -148,7 +149,7 @@ def meanwhile(holds: Callable[[], bool], act: Callable[[], object]) -> Iterator[
 
 
 def test_a_caller_that_is_gone_already_costs_no_call() -> None:
-    gone = threading.Event()
+    gone = Cancellation()
     gone.set()
     with StubServing() as server, client_of(server) as client:
         with pytest.raises(errors.CallerGone):
@@ -344,7 +345,7 @@ def test_looking_for_a_version_ends_with_the_deadline() -> None:
 
 
 def test_looking_for_a_version_ends_when_the_caller_hangs_up() -> None:
-    gone = threading.Event()
+    gone = Cancellation()
     slow = StubServing({2: NEW}, delay=30.0)
     pair = two_servers(StubServing({1: OLD}), slow)
     hung_up = meanwhile(lambda: slow.calls.total() > 0, gone.set)

@@ -87,6 +87,22 @@ def test_an_argument_is_refused_with_where_the_settings_are(argument: str) -> No
     assert "docs/settings.md" in ended.stderr
 
 
+def test_a_python_without_the_packages_is_told_which_has_them() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-S", "-m", "gateway"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert "has no PIL, dns, flask," in ended.stderr
+    assert ".venv/gateway/bin/python" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

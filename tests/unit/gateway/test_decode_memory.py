@@ -43,6 +43,7 @@ KEPT = """
 import threading
 import numpy as np
 from gateway.deadline import Deadline
+from gateway.scoring.allocator import keep_little
 from gateway.scoring.contract_document import Preprocessing
 from gateway.scoring.images import ImageLimits, decode
 from tests.support.decode_peaks import status
@@ -55,6 +56,7 @@ def decode_one():
     decoded.wait()
     ended.wait()
 
+keep_little()
 decoded, ended = threading.Barrier(5), threading.Barrier(5)
 before = status("VmRSS")
 for _ in range(4):

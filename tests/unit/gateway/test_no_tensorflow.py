@@ -1,11 +1,15 @@
 """The gateway's own environment runs every module of the gateway, and has no TensorFlow."""
 
+import ast
 import json
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+
+from gateway.__main__ import PACKAGES
 
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv" / "gateway" / "bin" / "python"
@@ -46,6 +50,18 @@ def test_every_module_of_the_gateway_is_imported(seen: dict[str, list[str]]) -> 
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
     packages = {name.removesuffix(".__init__") for name in modules}
     assert set(seen["imported"]) == packages - {"gateway", "gateway.__main__"}
+
+
+def test_the_start_looks_for_every_package_that_is_imported() -> None:
+    imported = set()
+    for path in (ROOT / "gateway").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "")
+    roots = {name.partition(".")[0] for name in imported}
+    assert roots - sys.stdlib_module_names - {"gateway", "grpc_tools"} == set(PACKAGES)
 
 
 def test_the_gateway_imports_no_tensorflow(seen: dict[str, list[str]]) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import threading
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.app import create_app
+from gateway.cancellation import Cancellation
 from gateway.errors import (
     DeadlineExceeded,
     GatewayError,
@@ -255,7 +255,7 @@ def test_every_request_is_counted_by_model_version_and_outcome(
 
 def test_a_caller_that_hung_up_is_not_counted_as_a_wrong_request() -> None:
     made = parts(one_server(v1=FakeVersion()))
-    cancelled = threading.Event()
+    cancelled = Cancellation()
     cancelled.set()
     create_app(settings(), made).test_client().post(
         "/predict",

@@ -79,14 +79,18 @@ BODIES: list[tuple[str, bytes, str]] = [
     ("image beyond ASCII", '{"image": "QQé="}'.encode(), "base64"),
     ("data URL not base64", b'{"image": "data:image/png,abc"}', "base64"),
     ("data URL of nothing", b'{"image": "data:"}', "base64"),
-    ("top zero", b'{"url": "a", "top": 0}', "'top'"),
+    ("top zero", b'{"url": "a", "top": 0}', "'top' must be a whole number, 1 or more"),
     ("top fraction", b'{"url": "a", "top": 1.5}', "'top'"),
     ("top true", b'{"url": "a", "top": true}', "'top'"),
     ("top string", b'{"url": "a", "top": "3"}', "'top'"),
     ("top null", b'{"url": "a", "top": null}', "'top'"),
     ("probabilities 1", b'{"url": "a", "probabilities": 1}', "'probabilities'"),
     ("version string", b'{"url": "a", "version": "1"}', "'version'"),
-    ("version negative", b'{"url": "a", "version": -1}', "'version'"),
+    (
+        "version negative",
+        b'{"url": "a", "version": -1}',
+        "'version' must be a whole number, 0 or more",
+    ),
     ("version beyond int64", b'{"url": "a", "version": 9223372036854775808}', "'version'"),
     ("version and label", b'{"url": "a", "version": 1, "label": "b"}', "not both"),
     ("label too long", b'{"url": "a", "label": "' + b"x" * 257 + b'"}', "at most 256"),
@@ -215,8 +219,8 @@ def test_options_beside_a_json_body_go_in_it(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("query", "part"),
     [
-        ("tops=3", "'tops'"),
-        ("url=a", "'url'"),
+        ("tops=3", "There is no option 'tops'"),
+        ("url=a", "Send 'url' in a JSON body"),
         ("top=0", "'top'"),
         ("top=abc", "'top'"),
         ("top=-1", "'top'"),
@@ -297,6 +301,8 @@ FORMS: list[tuple[str, bytes, str]] = [
         FILE.replace(b'filename="a"', b"filename*=utf-8''a") + b"--xyz--",
         "not a file",
     ),
+    ("an empty file", FILE.replace(b"gray 1", b"") + b"--xyz--\r\n", "is empty"),
+    ("an address", FILE.replace(b'; filename="a"', b"") + b"--xyz--\r\n", "goes in a JSON body"),
     ("too many files", FILE * 4 + b"--xyz--\r\n", "more than 3"),
 ]
 

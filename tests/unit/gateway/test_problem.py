@@ -12,6 +12,7 @@ from gateway.problem import (
     problem_of_status,
     retry_after,
 )
+from gateway.server import refusals
 
 STATUSES = {
     "invalid": 400,
@@ -83,11 +84,18 @@ def test_the_status_of_the_pictures_host_is_a_member() -> None:
 
 @pytest.mark.parametrize(
     ("status", "slug"),
-    [(404, "not-found"), (405, "method-not-allowed"), (431, "request-header-fields-too-large")],
+    [(404, "not-found"), (405, "method-not-allowed"), (406, "not-acceptable")],
 )
-def test_http_errors_are_named_by_their_phrase(status: int, slug: str) -> None:
+def test_http_errors_have_names_of_their_own_or_their_phrase(status: int, slug: str) -> None:
     document = problem_of_status(status, "Detail.", "id")
     assert document["type"] == f"urn:tensorgate:problem:{slug}"
+
+
+def test_a_type_has_one_title_whoever_finds_the_error() -> None:
+    refusal = refusals.too_large(1)
+    document = problem_of_status(413, "Detail.", "id")
+    assert refusal.title == document["title"]
+    assert document["type"].endswith(refusal.slug)
 
 
 def test_503_says_when_to_try_again_and_others_do_not() -> None:

@@ -1,11 +1,11 @@
 import itertools
-import threading
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import ModelFailed, ModelOverloaded, ModelUnavailable
 from gateway.model_client import retries
@@ -15,9 +15,9 @@ from gateway.model_client.retries import Retries, RetryBudget
 from gateway.model_client.statuses import Unreachable
 
 
-def question(seconds: float = 60.0, cancelled: threading.Event | None = None) -> Question:
+def question(seconds: float = 60.0, cancelled: Cancellation | None = None) -> Question:
     spec = ModelSpec("clothing-model")
-    return Question("/path", b"request", spec, Deadline.after(seconds), cancelled)
+    return Question("/path", b"request", spec, Deadline.after(seconds), cancelled or Cancellation())
 
 
 class Server:
@@ -82,7 +82,7 @@ def test_a_pause_that_the_deadline_does_not_hold_is_not_begun() -> None:
 
 
 def test_a_caller_that_hangs_up_ends_the_pause() -> None:
-    cancelled = threading.Event()
+    cancelled = Cancellation()
     cancelled.set()
     server = Server(1)
     assert retries_of([], pause=lambda _: 50.0).run(server, question(60.0, cancelled)) == b"answer"

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,27 @@ def test_the_command_trains_and_writes_a_model_with_its_metadata(
     printed = capsys.readouterr().out
     assert "training: 20 of 20 pictures drawn" in printed
     assert "epoch 1 of 1: loss " in printed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_training_that_is_stopped_leaves_no_process(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "model.clothing.train", "--output", str(tmp_path / "made")]
+    with subprocess.Popen(
+        [*command, "--held-out", "8000", "--training", "50"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "training: 50 of 50 pictures drawn\n"
+        process.send_signal(number)
+        # Every process that still lived would hold the other end of the pipe.
+        rest, _ = process.communicate(timeout=60)
+    assert "Traceback" not in rest
+    assert process.returncode == -number
+    assert not (tmp_path / "made").exists()
 
 
 def test_the_processes_that_draw_do_not_load_tensorflow() -> None:

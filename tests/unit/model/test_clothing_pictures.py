@@ -204,6 +204,12 @@ def test_the_command_draws_a_sheet_with_its_answers_apart_and_a_sample_of_each_l
     assert (samples / "hat.jpg").read_bytes() == sample_picture("hat", 2)
 
 
+def test_the_command_says_what_it_can_draw(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        pictures.main([])
+    assert "--sheet" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_linear_classifier_cannot_tell_the_labels_from_small_pictures() -> None:
     def sample(split: Split, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         shown = [pixels(draw(split, 31, index).jpeg, 32) for index in range(count)]

@@ -35,6 +35,21 @@ def test_what_the_gateway_refuses_is_not_exported(text: str) -> None:
         read_contract(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{}", "the contract lacks 'format', 'labels', 'preprocessing'"),
+        (PLAIN % '"keras"', "preprocessing.scaling in the contract: 'keras' is not one of"),
+        (PLAIN.replace('["a"]', "[1]") % '"tf"', "labels[0] in the contract: 1 is not of type"),
+        (PLAIN % '"tf", "size": 3', "preprocessing in the contract has no field 'size'; it has"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(text: str, sentence: str) -> None:
+    with pytest.raises(UnfitContract) as caught:
+        read_contract(text)
+    assert str(caught.value).startswith(sentence)
+
+
 @pytest.mark.parametrize("shape", [None, (-1, 2, 3, 3), (-1, -1, -1, 3), (8, 2, 3, 3)])
 def test_a_signature_that_takes_the_contracts_pictures_fits(shape: tuple[int, ...] | None) -> None:
     check_fit(json.loads(PLAIN % '"tf"'), signature(shape=shape))
