@@ -84,6 +84,12 @@ class Flags:
     ignore_sigterm: bool = _flag(False, "Ours: do nothing at SIGTERM, as the official server.")
 
 
+USAGE = """\
+usage: python -m model.server --model_name=NAME --model_base_path=FOLDER [flags]
+
+A value follows = or the flag; a boolean is true alone. Flags with defaults:
+"""
+
 OURS = frozenset({"host", "ignore_sigterm"})
 """Flags that the official server does not have."""
 
@@ -118,12 +124,12 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
 
 
 def usage() -> str:
-    """One line for each flag."""
+    """Every flag with its default, and its sentence on the line after: many names are long."""
     lines = [
-        f"  --{entry.name}={default_of(entry)!r:<12} {entry.metadata['help']}"
+        f"  --{entry.name}={_written(default_of(entry))}\n      {entry.metadata['help']}"
         for entry in fields(Flags)
     ]
-    return "\n".join(["usage: python -m model.server [flags]", *lines])
+    return "\n".join([USAGE, *lines])
 
 
 def default_of(entry: "Field[Any]") -> Any:

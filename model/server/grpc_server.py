@@ -1,6 +1,8 @@
 """The gRPC front: TensorFlow Serving's services on a ServerCore."""
 
+import errno
 import logging
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -136,15 +138,37 @@ class GrpcServer:
 
     def _listen(self, address: str) -> int:
         credentials = self._options.credentials
+        if taken(address):
+            raise _refusal(f"{address} is taken: stop what has it, or choose another --port")
         try:
             if credentials is None:
                 return int(self._server.add_insecure_port(address))
             return int(self._server.add_secure_port(address, credentials))
         except RuntimeError as error:
-            raise ServingError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"Failed to BuildAndStart gRPC server: {address} is taken or cannot be listened on",
-            ) from error
+            raise _refusal(f"{address} cannot be listened on, as said above") from error
+
+
+def taken(address: str) -> bool:
+    """Whether another process has a TCP port: known before gRPC writes a line of its own about it.
+
+    What else keeps gRPC from listening is left to it, and its line says what.
+    """
+    if address.startswith("unix:"):
+        return False
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.socket(socket.AF_INET6 if host.startswith("[") else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host.strip("[]"), int(port)))
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _refusal(reason: str) -> ServingError:
+    return ServingError(
+        grpc.StatusCode.INVALID_ARGUMENT, f"Failed to BuildAndStart gRPC server: {reason}"
+    )
 
 
 def answer(call: Callable[[Any, float | None], Any], request: Any, context: Any) -> Any:

@@ -125,7 +125,8 @@ def test_a_taken_port_ends_the_start_with_one_sentence(base_path: Path) -> None:
     with taken_port() as port:
         status, log = failing_start(model_base_path=base_path, port=port)
         assert status == 1
-        assert f"127.0.0.1:{port} is taken or cannot be listened on" in log
+        [sentence] = [line for line in log.splitlines() if " INFO " not in line]
+        assert f"127.0.0.1:{port} is taken: " in sentence
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ def test_a_refused_flag_may_ask_for_nothing(argument: str) -> None:
     assert parse_flags([argument])
 
 
-def test_the_usage_names_every_flag() -> None:
-    text = usage()
-    assert all(f"--{entry.name}=" in text for entry in fields(Flags))
+def test_the_usage_names_every_flag_within_80_columns() -> None:
+    lines = usage().splitlines()
+    for entry in fields(Flags):
+        assert any(line.startswith(f"  --{entry.name}=") for line in lines)
+    assert max(map(len, lines)) <= 80
