@@ -51,6 +51,8 @@ class _Stopping:
 
     def __call__(self, number: int, _frame: Any) -> None:
         if not self.serving:
+            # Not logged: the signal may have come in the middle of a line of the log.
+            os.write(2, b"Stopped before the ports were open.\n")
             os._exit(128 + number)
         self.asked.set()
 
@@ -75,6 +77,7 @@ def _serve(flags: Flags, parts: Parts, stopping: _Stopping) -> int:
     stopping.asked.wait()
     log.info("Stopping: requests under way have %g s to end.", DRAIN_SECONDS)
     _drain(parts)
+    log.info("Stopped.")
     return 0
 
 

@@ -72,6 +72,7 @@ def test_the_wait_for_a_call_under_way_ends_with_status_0(base_path: Path, tmp_p
         file.touch()
         assert list(waiting.result(SECONDS).outputs["y"].float_val) == [7.0]
         assert server.process.wait(SECONDS) == 0
+    assert server.log[-1].endswith(" INFO Stopped.\n")
 
 
 def test_sigterm_can_be_ignored_as_the_official_server_does(base_path: Path) -> None:
@@ -119,6 +120,7 @@ def test_sigterm_while_nothing_is_served_yet_ends_the_process(tmp_path: Path) ->
         row("config.no-versions").check_text(found.group(1), X="half", P=tmp_path / "empty")
         server.terminate()
         assert server.process.wait(SECONDS) == 128 + signal.SIGTERM
+    assert server.log[-1] == "Stopped before the ports were open.\n"
 
 
 def test_a_taken_port_ends_the_start_with_one_sentence(base_path: Path) -> None:
