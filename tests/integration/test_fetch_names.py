@@ -202,6 +202,22 @@ def test_an_answer_is_kept_for_its_time_to_live(ttl: int, questions: int) -> Non
     assert names.questions[NAME, "A"] == questions
 
 
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (
+            Reply(rcode=dns.rcode.NXDOMAIN),
+            f"{NAME} has no address; NXDOMAIN: The DNS query name does not exist: {NAME}.",
+        ),
+        (addresses(), f"{NAME} has no address"),
+    ],
+)
+def test_why_a_name_has_no_address_is_said_once(reply: Reply, text: str) -> None:
+    with ZoneServer({NAME: [reply]}) as names, pytest.raises(NameUnknown) as caught:
+        lookup(resolver_of(names))
+    assert str(caught.value) == text
+
+
 def test_unknown_names_are_not_kept() -> None:
     with ZoneServer({NAME: [Reply(rcode=dns.rcode.NXDOMAIN), addresses("8.8.8.8")]}) as names:
         resolver = resolver_of(names)

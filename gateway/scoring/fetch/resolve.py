@@ -98,7 +98,8 @@ class Resolver:
                 failures.append(str(error))
         found = [answer for answer in answers if answer.addresses]
         if not found:
-            raise NameUnknown(f"{name} has no address; {'; '.join(failures)}")
+            # Both kinds of address mostly fail for one reason: said once.
+            raise NameUnknown("; ".join(dict.fromkeys([f"{name} has no address", *failures])))
         addresses = tuple(address for answer in found for address in answer.addresses)
         self._keep(name, Answer(addresses, min(answer.until for answer in found)))
         return addresses
