@@ -117,6 +117,8 @@ class Transport:
         self._max_bytes = max_bytes
         self._places = Places(places_per_address)
         self._tls = tls
+        # Python has OpenSSL 3 take a cut connection for the end of the stream.
+        self._tls.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         self._idle = IdleConnections()
 
     def get(
