@@ -17,6 +17,13 @@ def test_compose_sets_only_what_the_gateway_knows() -> None:
     assert COMPOSE["services"]["gateway"]["environment"].keys() <= KNOWN
 
 
+def test_the_page_has_every_variable_that_compose_reads_with_its_default() -> None:
+    read = re.findall(r"\$\{([A-Z_]+):-(.*?)\}", (ROOT / "docker-compose.yml").read_text())
+    page = (ROOT / "docs" / "containers.md").read_text()
+    written = re.findall(r"^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\| ", page, re.MULTILINE)
+    assert set(written) == set(read)
+
+
 def test_the_image_sets_only_what_the_gateway_or_python_knows() -> None:
     text = (ROOT / "gateway.dockerfile").read_text()
     names = re.findall(r"\b([A-Z_]+)=", "".join(re.findall(r"^ENV (.*)$", text, re.MULTILINE)))
