@@ -32,15 +32,19 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
-def integer(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int, wording: str = "must be a whole number") -> Callable[[str], int]:
     """A parser of whole numbers from low to high."""
 
     def parse(value: str) -> int:
         if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
+            raise ValueError(f"{wording} from {low} to {high}")
         return int(value)
 
     return parse
+
+
+port_number = integer(1, 65535, "must have as its port a whole number")
+port_in_list = integer(1, 65535, "must be a comma-separated list of whole numbers")
 
 
 def seconds(low: float, high: float) -> Callable[[str], float]:
@@ -82,7 +86,7 @@ def address(value: str) -> tuple[str, int]:
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not host or (":" in host and not bracketed):
         raise ValueError("must be host:port, an IPv6 address in square brackets")
-    return (host[1:-1] if bracketed else host), integer(1, 65535)(port)
+    return (host[1:-1] if bracketed else host), port_number(port)
 
 
 def listening_address(value: str) -> tuple[str, int]:
@@ -110,7 +114,7 @@ def _ip_version(host: str) -> int:
 
 def ports(value: str) -> frozenset[int]:
     """A comma-separated list of TCP ports."""
-    parsed = frozenset(integer(1, 65535)(item) for item in names(value))
+    parsed = frozenset(port_in_list(item) for item in names(value))
     if not parsed:
         raise ValueError("must name at least one port")
     return parsed
@@ -150,10 +154,10 @@ def _network(item: str) -> AllowedNetwork:
         if not bracket or (rest and not rest.startswith(":")):
             raise ValueError("must hold networks such as 10.0.0.0/8 or [fd00::/8]:9000")
         if rest:
-            port = integer(1, 65535)(rest[1:])
+            port = port_number(rest[1:])
     elif item.count(":") == 1:
         network, _, digits = item.partition(":")
-        port = integer(1, 65535)(digits)
+        port = port_number(digits)
     try:
         return AllowedNetwork(ipaddress.ip_network(network), port)
     except ValueError as error:
@@ -229,8 +233,15 @@ class Settings:
     keep_alive: float = setting(
         "75", seconds(0, 3600), "Time that an idle connection stays open; above the proxy's own."
     )
+    drain_delay: float = setting(
+        "0",
+        seconds(0, 3600),
+        "Time that new connections are still taken after SIGTERM, for load balancers to notice.",
+    )
     drain_timeout: float = setting(
-        "25", seconds(0, 3600), "Time for requests in flight to end once the gateway is stopped."
+        "25",
+        seconds(0, 3600),
+        "Time for requests in flight to end once new connections are refused.",
     )
     max_json_bytes: int = setting(
         str(64 * 1024), integer(1024, 1024 * MIB), "Size of a JSON body without a picture in it."

@@ -31,14 +31,15 @@ _DROP_SYN = (
 
 
 class Board:
-    """How many connections each worker has, in memory that all of them see.
+    """How many connections each worker has and whether all end, in memory that all of them see.
 
     Made before the fork. The master gives each worker a slot; a worker writes its own slot only,
     and reads of the others may be a moment old.
     """
 
     def __init__(self, slots: int) -> None:
-        self._counts = memoryview(mmap.mmap(-1, 4 * slots)).cast("i")
+        shared = memoryview(mmap.mmap(-1, 4 * (slots + 1))).cast("i")
+        self._counts, self._ending = shared[:slots], shared[slots:]
         for slot in range(slots):
             self._counts[slot] = _FREE
 
@@ -61,6 +62,15 @@ class Board:
         """Whether some other worker has fewer connections."""
         mine = self._counts[slot]
         return any(_FREE < count < mine for count in self._counts)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the master has been told to end, and not only one of its workers."""
+        return bool(self._ending[0])
+
+    def end(self) -> None:
+        """Say that the master has been told to end."""
+        self._ending[0] = 1
 
 
 def refuse_newcomers(listener: socket.socket) -> None:

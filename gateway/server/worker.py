@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,8 @@ A caller that pauses for less is told by its next answer's `Connection: close` a
 HANDSHAKE_SECONDS = 0.2
 """How long connections that are being made when a drain begins are given to be made."""
 SPARE_DESCRIPTORS = 512
+HEEDED_WHEN_ENDING = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD})
+"""What the master still heeds after SIGTERM; to reload, for one, could last beyond the delay."""
 
 logger = logging.getLogger("tensorgate.server")
 
@@ -63,6 +66,8 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
 
     slot = 0
     early_signals: SimpleQueue[int]
+    masters_signals = 0
+    """How many of the early ones came before the fork, to the master."""
 
     def load_wsgi(self) -> None:
         """Make this process's own parts, after the fork."""
@@ -87,6 +92,11 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         super().handle_quit_signal()
         self._stopping.set()
 
+    def handle_winch_signal(self) -> None:
+        """SIGWINCH: look at the board. A terminal sends it too, with nothing on the board."""
+        if self.app.board.ending:
+            self._callers.draining = True
+
     def run(self) -> None:
         """Serve, then end at once: threads that are still at work have nobody to answer."""
         super().run()
@@ -98,6 +108,8 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
 
         Until then the handlers are the master's, which put it into their own queue and forget it.
         """
+        for _ in range(self.masters_signals):
+            self.early_signals.get()
         while not self.early_signals.empty():
             number = self.early_signals.get()
             if number == signal.SIGTERM:
@@ -107,6 +119,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self._catch_up_on_signals()
+        self._callers.draining = self.app.board.ending
         self._callers.start()
         self._readers.start()
         callers, readers = (listener.sock for listener in self.sockets)
@@ -156,6 +169,33 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
 class Master(Arbiter):  # type: ignore[misc]
     """gunicorn's master process, which sees to it that no caller is reset when it stops."""
 
+    _stop_at = math.inf
+
+    def handle_term(self) -> None:
+        """SIGTERM: have the workers say that they end, and stop them DRAIN_DELAY from now.
+
+        Until then all goes on: callers are taken, and a worker that dies is replaced.
+        """
+        delay = self.app.plan.settings.drain_delay
+        self._stop_at = time.monotonic() + delay
+        self.app.board.end()
+        self.kill_workers(signal.SIGWINCH)
+        if delay:
+            logger.info("new connections are still taken for %g s", delay)
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        """The signals that have come; StopIteration, which ends gunicorn's loop, when it is time.
+
+        After SIGTERM another one changes nothing.
+        """
+        left = self._stop_at - time.monotonic()
+        if left <= 0:
+            raise StopIteration
+        signals: list[int] = super().wait_for_signals(min(timeout, left))
+        if self.app.board.ending:
+            return [number for number in signals if number in HEEDED_WHEN_ENDING]
+        return signals
+
     def stop(self, graceful: bool = True) -> None:
         """Refuse new callers, then let the workers answer those who are there."""
         for listener in self.LISTENERS:
@@ -199,8 +239,9 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> None:
         """Nothing: each worker makes its own application."""
 
-    def _before_fork(self, _server: object, worker: GatewayWorker) -> None:
+    def _before_fork(self, master: Any, worker: GatewayWorker) -> None:
         worker.slot = self.board.take()
+        worker.masters_signals = master.SIG_QUEUE.qsize()
 
     def _after_fork(self, master: Any, worker: GatewayWorker) -> None:
         worker.early_signals = master.SIG_QUEUE

@@ -1,5 +1,6 @@
 """SIGTERM: what has come is answered, nothing new is taken, nobody loses a request."""
 
+import os
 import random
 import signal
 import threading
@@ -9,7 +10,9 @@ import pytest
 
 from tests.support.server_process import (
     Caller,
+    Response,
     ServerProcess,
+    assert_problem,
     get,
     metric,
     post,
@@ -19,6 +22,8 @@ from tests.support.server_process import (
 
 MARGIN = 3.0
 """Seconds by which a busy machine may be late."""
+LONG_DELAY = 100
+"""Seconds of a delay that a test ends by SIGINT."""
 
 
 def stop(server: ServerProcess) -> None:
@@ -141,9 +146,9 @@ def test_no_keep_alive_client_with_pauses_loses_a_request() -> None:
         assert server.process.wait(20) == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_no_connection_that_was_made_is_left_without_an_answer(workers: int) -> None:
-    with running(workers=workers, threads=2) as server:
+@pytest.mark.parametrize(("workers", "delay"), [(1, 0), (2, 0), (2, 1)])
+def test_no_connection_that_was_made_is_left_without_an_answer(workers: int, delay: int) -> None:
+    with running(workers=workers, threads=2, drain_delay=delay) as server:
         address = server.address
         lost: list[str] = []
         answered = threading.Semaphore(0)
@@ -171,3 +176,109 @@ def test_no_connection_that_was_made_is_left_without_an_answer(workers: int) -> 
             thread.join(20)
 
         assert lost == []
+
+
+def ask(server: ServerProcess, path: str) -> Response:
+    """The answer to a new connection."""
+    with Caller(server.address) as caller:
+        return caller.ask(get(path))
+
+
+def is_draining(server: ServerProcess) -> bool:
+    return ask(server, "/readyz").status == 503
+
+
+def begin_delay(server: ServerProcess) -> None:
+    """Stop a server that has answered, and wait until its workers know."""
+    stop(server)
+    server.wait_for_line(f"new connections are still taken for {LONG_DELAY} s")
+    wait_until(lambda: is_draining(server))
+
+
+def test_in_the_delay_new_connections_are_answered_and_told_to_close() -> None:
+    with running(workers=2, threads=2, drain_delay=LONG_DELAY) as server:
+        with Caller(server.address) as idle:
+            assert idle.ask(get("/")).headers.get("connection") != "close"
+            begin_delay(server)
+            answers = [idle.ask(get("/"))]
+        for request in [get("/"), post("/predict", b"{}"), get("/healthz")] * 4:
+            with Caller(server.address) as newcomer:
+                answers.append(newcomer.ask(request))
+                assert newcomer.closed()
+        server.process.send_signal(signal.SIGINT)
+
+        assert server.process.wait(MARGIN) == 0
+        assert {answer.status for answer in answers} == {200}
+        assert {answer.headers.get("connection") for answer in answers} == {"close"}
+        assert {answer.json["draining"] for answer in answers} == {True}
+
+
+def test_in_the_delay_the_gateway_lives_and_is_not_ready() -> None:
+    with running("gateway", workers=1, drain_delay=LONG_DELAY) as server:
+        assert_problem(ask(server, "/readyz"), 503, "not-ready")
+        begin_delay(server)
+        readiness, health = ask(server, "/readyz"), ask(server, "/healthz")
+        server.process.send_signal(signal.SIGQUIT)
+
+        assert_problem(readiness, 503, "draining")
+        assert (health.status, health.headers["connection"]) == (200, "close")
+        assert server.process.wait(MARGIN) == 0
+
+
+def test_after_the_delay_newcomers_are_refused_and_a_request_in_flight_is_answered() -> None:
+    delay = 1.0
+    with (
+        running(workers=2, threads=2, drain_delay=delay, drain_timeout=5) as server,
+        Caller(server.address) as caller,
+    ):
+        caller.send(get("/slow?2.5"))
+        wait_until(lambda: in_flight(server) == 1)
+        start = time.monotonic()
+        stop(server)
+        wait_until(lambda: is_draining(server))
+        stop(server)
+        wait_until(lambda: not can_connect(server))
+        refused = time.monotonic()
+        answer = caller.read()
+
+        assert delay <= refused - start < delay + MARGIN
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert server.process.wait(10) == 0
+
+
+def test_the_delay_and_the_drain_end_in_their_time_whatever_is_still_running() -> None:
+    settings = {"drain_delay": 1, "drain_timeout": 1}
+    with running(workers=1, threads=2, **settings) as server, Caller(server.address) as caller:
+        caller.send(get("/stuck?15"))
+        wait_until(lambda: in_flight(server) == 1)
+        start = time.monotonic()
+        stop(server)
+
+        assert server.process.wait(20) == 0
+        assert 2 <= time.monotonic() - start < 2 + MARGIN
+
+
+def test_a_worker_that_dies_in_the_delay_is_replaced_by_one_that_drains() -> None:
+    with running(workers=1, threads=2, drain_delay=LONG_DELAY) as server:
+        with Caller(server.address) as idle:
+            first = idle.ask(get("/")).json["process"]
+            begin_delay(server)
+            os.kill(first, signal.SIGKILL)
+            assert idle.closed()
+        answer = ask(server, "/")
+        server.process.send_signal(signal.SIGINT)
+
+        assert answer.json["process"] != first
+        assert (answer.json["draining"], answer.headers["connection"]) == (True, "close")
+        assert server.process.wait(MARGIN) == 0
+
+
+def test_what_is_not_about_ending_is_not_heeded_in_the_delay() -> None:
+    with running(workers=1, threads=2, drain_delay=LONG_DELAY) as server:
+        assert ask(server, "/").status == 200
+        begin_delay(server)
+        server.process.send_signal(signal.SIGHUP)
+        server.process.send_signal(signal.SIGINT)
+
+        assert server.process.wait(MARGIN) == 0
+        assert "Handling signal: hup" not in [line["message"] for line in server.lines]
