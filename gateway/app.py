@@ -104,7 +104,7 @@ def create_app(settings: Settings, parts: Parts) -> Flask:
     """The WSGI application: every route, and one answer for every failure."""
     app = Flask("tensorgate", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's own answer says it is HTML
-    app.url_map.merge_slashes = False
+    app.before_request(_refuse_empty_segments)
     app.register_blueprint(predict_routes(settings, parts.scorer, parts.metrics))
     app.register_blueprint(operations_routes(parts.watcher, parts.contracts))
     app.register_error_handler(GatewayError, _answer_error)
@@ -114,6 +114,12 @@ def create_app(settings: Settings, parts: Parts) -> Flask:
     app.register_error_handler(Exception, _answer_unexpected)
     app.after_request(_name_request)
     return app
+
+
+def _refuse_empty_segments() -> None:
+    """Werkzeug takes //readyz for /readyz; the server before it, and a proxy's rules, do not."""
+    if "//" in request.environ["PATH_INFO"]:
+        raise NotFound
 
 
 def _answer_error(error: GatewayError) -> Response:
