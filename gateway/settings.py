@@ -290,7 +290,9 @@ class Settings:
         "1", seconds(0.05, 3600), "Time between looks at the models' state."
     )
     log_level: str = setting(
-        "info", one_of("debug", "info", "warning", "error"), "How much is logged."
+        "info",
+        one_of("debug", "info", "warning", "error"),
+        "How much is logged: debug, info, warning or error.",
     )
 
     @classmethod
