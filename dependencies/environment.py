@@ -11,6 +11,8 @@ import sys
 import time
 
 OLDEST, NEWEST = (3, 11), (3, 13)
+HERE = os.path.dirname(os.path.abspath(__file__))
+ENVIRONMENTS = os.path.join(os.path.dirname(HERE), ".venv")
 
 
 def fail(sentence):
@@ -41,10 +43,8 @@ def check_python():
 def make(name):
     # type: (str) -> None
     """Make .venv/NAME with exactly what dependencies/NAME.txt lists, from wheels."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    lock = os.path.join(here, name + ".txt")
-    home = os.path.join(os.path.dirname(here), ".venv", name)
-    stamp = os.path.join(home, ".stamp")
+    lock = os.path.join(HERE, name + ".txt")
+    home = os.path.join(ENVIRONMENTS, name)
     sys.stdout.write("tensorgate: making the environment .venv/%s (a few minutes, once)\n" % name)
     sys.stdout.flush()
     shutil.rmtree(home, ignore_errors=True)
@@ -60,8 +60,14 @@ def make(name):
             " above): check that this machine reaches a package index and run the command"
             " again." % name
         )
-    with open(stamp, "w"):
+    with open(stamp_of(name), "w"):
         pass
+
+
+def stamp_of(name):
+    # type: (str) -> str
+    """The file that says, by its time, when .venv/NAME was whole."""
+    return os.path.join(ENVIRONMENTS, name, ".stamp")
 
 
 def make_alone(name):
@@ -69,12 +75,10 @@ def make_alone(name):
     """Make .venv/NAME unless another `make`, which is waited for, has made it meanwhile."""
     import fcntl
 
-    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    home = os.path.join(top, ".venv")
-    os.makedirs(home, exist_ok=True)
-    stamp = os.path.join(home, name, ".stamp")
+    os.makedirs(ENVIRONMENTS, exist_ok=True)
+    stamp = stamp_of(name)
     begun = time.time()
-    with open(os.path.join(home, name + ".lock"), "w") as lock:
+    with open(os.path.join(ENVIRONMENTS, name + ".lock"), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
