@@ -226,12 +226,12 @@ def test_in_the_delay_the_gateway_lives_and_is_not_ready() -> None:
 
 
 def test_after_the_delay_newcomers_are_refused_and_a_request_in_flight_is_answered() -> None:
-    delay = 1.0
+    delay = 2.0  # more than the second that a caller whose SYN was dropped waits to repeat it
     with (
         running(workers=2, threads=2, drain_delay=delay, drain_timeout=5) as server,
         Caller(server.address) as caller,
     ):
-        caller.send(get("/slow?2.5"))
+        caller.send(get("/slow?3.5"))
         wait_until(lambda: in_flight(server) == 1)
         start = time.monotonic()
         stop(server)
