@@ -407,8 +407,9 @@ def test_a_small_load_does_not_count() -> None:
 
 def test_the_generators_own_failure_is_raised_not_counted() -> None:
     load = Load(request_to(("127.0.0.1", 1 << 16)), 100)
-    with pytest.raises(ExceptionGroup), load, pytest.raises(ExceptionGroup):
+    with pytest.raises(ExceptionGroup), load, pytest.raises(ExceptionGroup) as waiting:
         load.wait_for(1, seconds=10)
+    assert waiting.value.subgroup(OverflowError)
     assert not load.answers
 
 
