@@ -175,8 +175,8 @@ def test_nothing_shares_the_node_and_no_patch_touches_what_pods_may_do() -> None
     shared = re.compile(r"hostPath|hostNetwork|hostPID|hostIPC|hostPort|privileged: true")
     for path in K8S.rglob("*.yaml"):
         assert not shared.search(path.read_text()), path
-    for patch in [*manifests.merge_patches(), *manifests.operations()]:
-        path = patch.path if isinstance(patch, Manifest) else patch
+    paths = [patch.path for patch in manifests.merge_patches()]
+    for path in [*paths, *manifests.operations()]:
         assert "securityContext" not in path.read_text(), path
 
 
