@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test container-test exact benchmark check format lock clean
+.PHONY: help run test container-test cluster-test exact benchmark check format lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -19,7 +19,10 @@ test: .venv/gateway/.stamp .venv/model/.stamp .venv/test/.stamp ## every test th
 	@.venv/test/bin/python -m pytest tests/unit tests/integration
 
 container-test: .venv/test/.stamp ## the tests that need a Docker engine
-	@.venv/test/bin/python -m pytest tests/cluster
+	@.venv/test/bin/python -m pytest tests/cluster -m docker
+
+cluster-test: .venv/test/.stamp ## the tests on the Kubernetes cluster that KUBECONFIG points at
+	@.venv/test/bin/python -m pytest -s tests/cluster -m kubernetes
 
 exact: .venv/test/.stamp ## compare 500 generated pictures with Keras, bit for bit
 	@.venv/test/bin/python -m pytest tests/unit/gateway/test_images_exact.py --exact
