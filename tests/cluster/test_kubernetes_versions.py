@@ -1,6 +1,5 @@
 """Versions of a model arrive and leave under load, and bad ones change nothing."""
 
-import json
 from collections.abc import Callable
 
 import pytest
@@ -59,7 +58,9 @@ def test_a_version_with_another_contract_comes_and_goes_and_nothing_is_lost_or_m
     assert seen[0] == seen[-1] == "1"
 
 
-@pytest.mark.parametrize(("version", "reason"), [(3, "variables"), (4, "warmup")])
+@pytest.mark.parametrize(
+    ("version", "reason"), [(3, "Read less bytes than requested"), (4, "Signature input alias")]
+)
 def test_a_bad_version_leaves_the_old_one_serving_and_says_so(
     version: int, reason: str, deployed: Cluster, load: Callable[[], Load]
 ) -> None:
@@ -86,7 +87,5 @@ def test_a_bad_version_leaves_the_old_one_serving_and_says_so(
     print(report)
     report.check(ENOUGH)
     assert not report.lost
-    assert reason in message.lower().replace("-", "").replace("_", "")
-    assert (
-        json.dumps(sorted({a.headers.get("X-Model-Version") for a in running.answers})) == '["1"]'
-    )
+    assert reason in message
+    assert {answer.headers.get("X-Model-Version") for answer in running.answers} == {"1"}
