@@ -52,7 +52,7 @@ def pictures(picture: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="session")
 def deployed(cluster: Cluster) -> Iterator[Cluster]:
-    """Everything applied and ready, with one pod of each."""
+    """Everything applied and ready, with one pod of each that no autoscaler changes."""
     cluster.apply()
     for name in ("model", "gateway"):
         cluster.scale(name, 1)
@@ -88,6 +88,8 @@ def capacity(deployed: Cluster, request_: Request) -> float:
 
 
 @pytest.fixture
-def load(capacity: float, request_: Request) -> Callable[[], Load]:
-    """Makes a load at half of what one pod of each can do."""
+def load(deployed: Cluster, capacity: float, request_: Request) -> Callable[[], Load]:
+    """Makes a load at half of what one pod of each can do; one of each is there to begin with."""
+    for name in ("model", "gateway"):
+        deployed.scale(name, 1)
     return lambda: Load(request_, capacity * SHARE, capacity=capacity)

@@ -64,6 +64,8 @@ def test_applied_from_nothing_a_picture_by_url_is_predicted(
         wait_until(predicted, APPLY_SECONDS, "a prediction through the Service")
     assert answers[0].status_code == 200, answers[0].text
     assert list(answers[0].json()) == ["pants"]
+    for name in ("model", "gateway"):
+        cluster.scale(name, 1)
 
 
 @pytest.mark.parametrize("name", ["gateway", "model"])

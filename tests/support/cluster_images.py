@@ -109,7 +109,7 @@ def main() -> None:
     build_second(serving)
     build_damaged(3, CUT_OFF)
     build_damaged(4, BAD_WARM_UP)
-    print(GATEWAY, *(f"{MODEL}:{version}" for version in range(1, 5)))
+    print(GATEWAY, serving, *(f"{MODEL}:{version}" for version in range(1, 5)))
 
 
 if __name__ == "__main__":

@@ -372,12 +372,16 @@ def test_the_gateway_may_call_the_model_and_the_model_nobody() -> None:
     assert selected(peer["podSelector"]["matchLabels"]) == GATEWAY
     assert model["egress"] == []
     calls = [
-        (selected(peer["podSelector"]["matchLabels"]), rule["ports"][0]["port"])
+        (peer["podSelector"]["matchLabels"], rule["ports"][0]["port"])
         for rule in gateway["egress"]
         for peer in rule["to"]
         if peer.keys() == {"podSelector"}
     ]
-    assert calls == [(MODEL, "grpc")]
+    (blue, port), (green, green_port) = calls
+    assert selected(blue) == MODEL
+    assert port == green_port == "grpc"
+    (labels,) = manifests.kustomizations()[K8S / "overlays" / "green"]["labels"]
+    assert green == labels["pairs"]
     ((_, port),) = SETTINGS.tf_serving_host
     assert ports(MODEL)["grpc"] == port
 
