@@ -1,7 +1,9 @@
 """What the tests on a cluster share: the overlay applied, its capacity, a load on it."""
 
+import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +13,7 @@ from tests.support.cluster import NODE_PORT, Cluster, on_the_node
 from tests.support.load import Load, measure_capacity
 from tests.support.load_client import Request
 from tests.support.picture_namespace import picture_host
+from tests.support.waiting import wait_until
 
 SHARE = 0.5
 """Of what one pod of each can do, what a load asks for."""
@@ -87,9 +90,17 @@ def capacity(deployed: Cluster, request_: Request) -> float:
     return measured
 
 
+def listens(address: tuple[str, int]) -> bool:
+    """Whether a connection is taken."""
+    with contextlib.suppress(OSError), socket.create_connection(address, 5):
+        return True
+    return False
+
+
 @pytest.fixture
 def load(deployed: Cluster, capacity: float, request_: Request) -> Callable[[], Load]:
     """Makes a load at half of what one pod of each can do; one of each is there to begin with."""
     for name in ("model", "gateway"):
         deployed.scale(name, 1)
+    wait_until(lambda: listens(request_.address), 30.0, "the Service to lead to the pod")
     return lambda: Load(request_, capacity * SHARE, capacity=capacity)
