@@ -39,7 +39,11 @@ _FULL = Outcome(ModelOverloaded, "TensorFlow Serving has too much to do for {spe
 _FORBIDDEN = Outcome(ModelFailed, "TensorFlow Serving does not let this gateway call {spec}.")
 
 OUTCOMES: tuple[tuple[Any, str, Outcome], ...] = (
-    (_Code.CANCELLED, "", Outcome(ModelUnavailable, "The call of {spec} was cut off.")),
+    (
+        _Code.CANCELLED,
+        "",
+        Outcome(Unreachable, "The call of {spec} was cut off.", retry_after=1),
+    ),
     (_Code.UNKNOWN, "", _FAILED),
     (_Code.INVALID_ARGUMENT, "Unrecognized servable version label", _ABSENT),
     (_Code.INVALID_ARGUMENT, "", _REJECTED),

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -43,11 +44,23 @@ def main(flags: Flags) -> int:
 
 
 class _Stopping:
-    """SIGTERM and SIGINT: before the ports are open they end the process, later they drain it."""
+    """SIGTERM and SIGINT: before the ports are open they end the process, later they drain it.
+
+    The system may hand a signal to any thread. Python handles it in the main one, but does not wake
+    it from the wait for an event, so the wait is for the byte that Python writes on each signal.
+    """
 
     def __init__(self) -> None:
         self.serving = False
         self.asked = threading.Event()
+        self._woken, self._waking = socket.socketpair()
+        self._waking.setblocking(False)
+        signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
+
+    def wait(self) -> None:
+        """Return once a signal has asked to stop; of the main thread only."""
+        while not self.asked.is_set():
+            self._woken.recv(1)
 
     def __call__(self, number: int, _frame: Any) -> None:
         if not self.serving:
@@ -74,7 +87,7 @@ def _serve(flags: Flags, parts: Parts, stopping: _Stopping) -> int:
     log.info("Running gRPC ModelServer at %s:%d ...", flags.host, ports[0])
     if parts.rest is not None:
         _start_rest(parts.rest, flags)
-    stopping.asked.wait()
+    stopping.wait()
     log.info("Stopping: requests under way have %g s to end.", DRAIN_SECONDS)
     _drain(parts)
     log.info("Stopped.")

@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 MODEL = ModelSpec("clothing-model")
 PICTURE = {"input_8": np.zeros((1, 299, 299, 3), np.float32)}
 SMALL = {"input_8": np.zeros((1, 2, 2, 3), np.float32)}
-UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+UNAVAILABLE, CANCELLED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED
 
 
 def predict(
@@ -157,10 +157,11 @@ def test_a_caller_that_is_gone_already_costs_no_call() -> None:
         assert not server.calls
 
 
-def test_an_unavailable_server_is_asked_again_with_requests_of_any_size() -> None:
+@pytest.mark.parametrize("code", [UNAVAILABLE, CANCELLED], ids=lambda code: code.name)
+def test_a_call_that_no_server_took_is_made_again_whatever_its_size(code: grpc.StatusCode) -> None:
     heard: list[str] = []
     large = {"input_8": np.zeros((4, 299, 299, 3), np.float32)}
-    failing = RefusingServing(UNAVAILABLE, "not now", times=2)
+    failing = RefusingServing(code, "not now", times=2)
     with failing as server, client_of(server, on_retry=heard.append) as client:
         assert predict(client, inputs=large).version == 1
         assert server.calls[PREDICT] == 3
@@ -183,7 +184,8 @@ def test_a_full_batching_queue_is_overload_and_not_asked_again() -> None:
         assert server.calls[PREDICT] == 1
 
 
-ONCE = [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, UNAVAILABLE)]
+AGAIN = (UNAVAILABLE, CANCELLED)
+ONCE = [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, *AGAIN)]
 
 
 @pytest.mark.parametrize("code", ONCE, ids=lambda code: code.name)

@@ -1,6 +1,7 @@
 """How a model server starts and ends."""
 
 import contextlib
+import ctypes
 import re
 import signal
 import socket
@@ -55,12 +56,12 @@ def test_the_wait_for_a_call_under_way_ends_with_status_0(base_path: Path, tmp_p
         waiting = server.prediction.Predict.future(
             until_request("half", [7.0], file), timeout=SECONDS
         )
-        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=SECONDS)
-            assert next(watch) == b"\x08\x01"
-            server.terminate()
-            assert next(watch) == b"\x08\x02"
-            assert list(watch) == []
+        # On the same connection, so that its first answer shows that the call before it has come.
+        watch = server.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=SECONDS)
+        assert next(watch) == b"\x08\x01"
+        server.terminate()
+        assert next(watch) == b"\x08\x02"
+        assert list(watch) == []
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as late:
             other = ModelServer(server.process)
             other.__dict__["channel"] = late
@@ -73,6 +74,15 @@ def test_the_wait_for_a_call_under_way_ends_with_status_0(base_path: Path, tmp_p
         assert list(waiting.result(SECONDS).outputs["y"].float_val) == [7.0]
         assert server.process.wait(SECONDS) == 0
     assert server.log[-1].endswith(" INFO Stopped.\n")
+
+
+def test_a_signal_that_another_thread_takes_is_heard_by_the_main_one(base_path: Path) -> None:
+    with starting(model_name="half", model_base_path=base_path) as server:
+        assert server.prediction.Predict(predict_request("half", [1.0]), timeout=SECONDS)
+        pid = server.process.pid
+        threads = {int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()}
+        assert ctypes.CDLL(None).tgkill(pid, max(threads - {pid}), signal.SIGTERM) == 0
+        assert server.process.wait(SECONDS) == 0
 
 
 def test_sigterm_can_be_ignored_as_the_official_server_does(base_path: Path) -> None:

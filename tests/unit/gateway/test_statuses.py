@@ -41,7 +41,7 @@ CASES: list[tuple[Any, str, type[errors.GatewayError]]] = [
     ),
     (CODE.UNAVAILABLE, "failed to connect to all addresses", Unreachable),
     (CODE.DEADLINE_EXCEEDED, "Timed out waiting for notification", errors.DeadlineExceeded),
-    (CODE.CANCELLED, "", errors.ModelUnavailable),
+    (CODE.CANCELLED, "", Unreachable),
     (CODE.INTERNAL, "", errors.ModelFailed),
     (CODE.UNKNOWN, "", errors.ModelFailed),
     (CODE.DATA_LOSS, "", errors.ModelFailed),
