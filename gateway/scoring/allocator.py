@@ -1,7 +1,7 @@
 """Which freed memory a worker keeps for the next picture, and which goes back to the system.
 
 Touching fresh memory for the first time is a third of the time that decoding a picture of 12
-megapixels takes, and a quarter of a request's with a small one. So Pillow keeps a few of its blocks
+megapixels takes (docs/decisions, decoding within memory). So Pillow keeps a few of its blocks
 (PILLOW_BLOCKS_MAX, which `gateway/__main__.py` sets), and glibc keeps up to a few MiB for each
 thread. By itself glibc would keep whatever a thread once freed: eight threads that each decoded 24
 megapixels held 850 MB from then on, under a budget of 200.
