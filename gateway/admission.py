@@ -104,15 +104,18 @@ class Admission:
         self._operations = Places(OPERATIONS_PLACES)
         self._upload_memory = settings.upload_memory
         self._uploaded = 0
+        self._loop_token = settings.loop_token
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in settings.allowed_origins)
 
     def check_caller(self, head: Head) -> None:
-        """Judge whom a request is addressed to, and whose page sends it.
+        """Judge whom a request is addressed to, who sends it, and whose page.
 
         Raises:
-            Refusal: the settings do not know the host name or the origin.
+            Refusal: the settings do not know the host name or the origin, or it is our own fetch.
         """
+        if head.passed(self._loop_token):
+            raise refusals.loop_detected()
         if self._hosts and head.host_name not in self._hosts:
             raise refusals.host_not_allowed()
         origin = head.header("origin").lower()

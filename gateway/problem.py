@@ -16,6 +16,7 @@ STATUS_OF_KIND = {
     Kind.INVALID: 400,
     Kind.REFUSED: 422,
     Kind.NOT_FOUND: 404,
+    Kind.LIMITED: 429,
     Kind.OVERLOADED: 503,
     Kind.UNAVAILABLE: 503,
     Kind.DEADLINE: 504,
@@ -25,6 +26,7 @@ STATUS_OF_KIND = {
 """The HTTP door's one table from an error's kind to its status."""
 
 OF_HTTP = {
+    401: ("unauthorized", "A valid API key is needed"),
     403: ("origin-not-allowed", "The origin is not allowed"),
     404: ("not-found", "There is nothing at this path"),
     405: ("method-not-allowed", "The method is not allowed"),
@@ -37,6 +39,7 @@ OF_HTTP = {
     421: ("host-not-allowed", "The host is not known here"),
     431: ("header-fields-too-large", "The header fields are too large"),
     501: ("not-implemented", "The transfer coding is not implemented"),
+    508: ("loop-detected", "The gateway has called itself"),
 }
 """Slug and title of what is wrong with a request as HTTP, whoever finds it."""
 

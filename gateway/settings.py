@@ -7,6 +7,8 @@ test. To read the settings is `Settings.from_environment(os.environ)`.
 import dataclasses
 import ipaddress
 import os
+import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ from typing import Any
 from gateway.cpu import available_cpus
 
 MIB = 1024 * 1024
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_PATTERN = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_LOOP_TOKEN = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
 class InvalidSetting(Exception):
@@ -110,6 +115,44 @@ def _ip_version(host: str) -> int:
         return ipaddress.ip_address(host).version
     except ValueError:
         return 0
+
+
+def name_servers(value: str) -> tuple[tuple[str, int], ...]:
+    """IP addresses of name servers, comma-separated, each with an optional port."""
+    return tuple(_name_server(item) for item in names(value))
+
+
+def _name_server(item: str) -> tuple[str, int]:
+    try:
+        return str(ipaddress.ip_address(item)), 53
+    except ValueError:
+        host, port = address(item)
+    if not _ip_version(host):
+        raise ValueError("must be a comma-separated list of IP addresses such as 10.0.0.53:53")
+    return host, port
+
+
+def host_patterns(value: str) -> tuple[str, ...]:
+    """Host names in lower case and IP addresses; `*.` in front stands for all names below one."""
+    return tuple(_host_pattern(item) for item in names(value))
+
+
+def _host_pattern(item: str) -> str:
+    try:
+        return str(ipaddress.ip_address(item))
+    except ValueError:
+        if not _HOST_PATTERN.fullmatch(item.lower()):
+            raise ValueError(
+                "must be a comma-separated list of host names such as a.example.org, *.example.org"
+            ) from None
+    return item.lower()
+
+
+def loop_token(value: str) -> str:
+    """A word that can stand in a header and is not guessed by chance; empty is for a random one."""
+    if value and not _LOOP_TOKEN.fullmatch(value):
+        raise ValueError("must be 8 to 128 letters, digits, dots, hyphens and underscores")
+    return value
 
 
 def ports(value: str) -> frozenset[int]:
@@ -277,6 +320,21 @@ class Settings:
     allowed_ports: frozenset[int] = setting(
         "80,443", ports, "Ports that pictures may come from, comma-separated."
     )
+    picture_hosts: tuple[str, ...] = setting(
+        "",
+        host_patterns,
+        "Hosts that pictures may come from, comma-separated: a.example, *.example; empty is any.",
+    )
+    name_servers: tuple[tuple[str, int], ...] = setting(
+        "",
+        name_servers,
+        "Who is asked for pictures' hosts, as IP or IP:port; empty is those of /etc/resolv.conf.",
+    )
+    loop_token: str = setting(
+        "",
+        loop_token,
+        "Word by which the gateway knows its own fetches, one for all replicas; empty is random.",
+    )
     allowed_hosts: tuple[str, ...] = setting(
         "", names, "Host names that callers may address the gateway by; empty is any."
     )
@@ -312,4 +370,5 @@ class Settings:
                 raise InvalidSetting(f"{variable}={written!r} {error}") from error
         values["workers"] = values["workers"] or available_cpus()
         values["max_in_flight"] = values["max_in_flight"] or 4 * values["threads"]
+        values["loop_token"] = values["loop_token"] or f"tensorgate-{secrets.token_hex(16)}"
         return cls(**values)

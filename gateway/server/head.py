@@ -52,6 +52,11 @@ class Head:
         """The first field of that name, or an empty text."""
         return next((value for field, value in self.headers if field == name), "")
 
+    def passed(self, identifier: str) -> bool:
+        """Whether CDN-Loop (RFC 8586) says that the request was sent by who is called so."""
+        written = ",".join(value for field, value in self.headers if field == "cdn-loop")
+        return identifier in (part.partition(";")[0].strip() for part in written.split(","))
+
     @property
     def host_name(self) -> str:
         """The host without its port."""
@@ -131,6 +136,8 @@ def _host(headers: tuple[tuple[str, str], ...]) -> str:
 def _origin_form(target: str, host: str) -> str:
     """The target as path and query; an absolute one (section 3.2.2) must name the same host."""
     absolute = ABSOLUTE.fullmatch(target)
+    if absolute is None and not target.startswith(("/", "*")):
+        raise refusals.malformed("The request's target is neither a path nor an address over HTTP.")
     if absolute is None:
         return target.partition("#")[0]
     if absolute[1].lower() != host:

@@ -142,6 +142,12 @@ def coding_not_implemented() -> Refusal:
     return _of_status(501, detail)
 
 
+def loop_detected() -> Refusal:
+    """A fetch of the gateway's own."""
+    detail = "The request was sent by this gateway itself: a picture's URL leads back to it."
+    return _of_status(508, detail)
+
+
 def overloaded(detail: str = "The gateway has no room for this request; try again.") -> Refusal:
     """No place is free."""
     return of_error(Overloaded(detail))

@@ -14,7 +14,7 @@ from gateway.scoring.fetch.resolve import NameServers, NameUnknown, Resolver
 from gateway.scoring.fetch.waiting import Patience
 from gateway.settings import Settings
 from tests.support.fetching import UNHURRIED, fetch, fetching, refusal
-from tests.support.hostile_origin import PICTURE, HostileOrigin, answer, response
+from tests.support.hostile_origin import PICTURE, HostileOrigin, answer, redirect, response
 from tests.support.zone_server import Reply, ZoneServer, addresses
 
 NAME = "pictures.test"
@@ -171,7 +171,7 @@ def test_a_machine_without_name_servers_refuses_in_time() -> None:
     """Nobody listens at the name server's port."""
     with ZoneServer({}) as closed:
         pass
-    resolver = Resolver(NameServers(("127.0.0.1",), closed.port), timeout=1)
+    resolver = Resolver(NameServers((("127.0.0.1", closed.port),)), timeout=1)
     fetcher = Fetcher(Settings.from_environment({}), resolver)
     assert isinstance(refusal(fetcher, "http://example.com/"), URLNotAllowed)
 
@@ -182,7 +182,7 @@ def lookup(resolver: Resolver, name: str = NAME) -> list[str]:
 
 
 def resolver_of(names: ZoneServer) -> Resolver:
-    return Resolver(NameServers(("127.0.0.1",), names.port), timeout=1)
+    return Resolver(NameServers((("127.0.0.1", names.port),)), timeout=1)
 
 
 def test_both_kinds_of_address_come_ipv4_first_through_aliases() -> None:
@@ -250,3 +250,35 @@ def test_a_caller_that_hangs_up_ends_its_lookup() -> None:
     cancelled.set()
     with ZoneServer({NAME: [Reply(silent_about=BOTH)]}) as names, pytest.raises(CallerGone):
         resolver_of(names).lookup(NAME, Patience(Deadline.after(UNHURRIED), cancelled))
+
+
+def test_a_host_that_the_settings_do_not_name_is_refused_before_its_name_is_looked_up() -> None:
+    """With PICTURE_HOSTS; a redirect there as well."""
+    with (
+        ZoneServer({NAME: [addresses("127.0.0.1")]}) as names,
+        HostileOrigin(answer(response())) as origin,
+        HostileOrigin(answer(redirect(f"http://b.test:{origin.port}/"))) as leading,
+        fetching(origin, leading, names=names, PICTURE_HOSTS=f"{NAME},*.cdn.test") as fetcher,
+    ):
+        assert fetch(fetcher, f"http://{NAME}:{origin.port}/") == PICTURE
+        blocked = refusal(fetcher, f"http://127.0.0.1:{origin.port}/")
+        astray = refusal(fetcher, f"http://{NAME}:{leading.port}/")
+    assert isinstance(astray, URLNotAllowed)
+    assert astray.message == blocked.message
+    assert "b.test" in astray.log_detail
+    assert origin.connections == 1
+    assert {name for name, _ in names.questions} == {NAME}
+
+
+def test_name_servers_of_the_settings_are_asked() -> None:
+    with (
+        ZoneServer({NAME: [addresses("127.0.0.1")]}) as names,
+        HostileOrigin(answer(response())) as origin,
+    ):
+        environment = {
+            "NAME_SERVERS": f"127.0.0.1:{names.port}",
+            "ALLOWED_NETWORKS": f"127.0.0.1/32:{origin.port}",
+        }
+        fetcher = Fetcher(Settings.from_environment(environment))
+        assert fetch(fetcher, f"http://{NAME}:{origin.port}/") == PICTURE
+        fetcher.close()

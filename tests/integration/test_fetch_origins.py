@@ -310,7 +310,7 @@ def test_the_request_names_the_host_and_carries_nothing_of_ours(
     assert lines[0] == "GET /a/b.jpg?c=d%20e HTTP/1.1"
     assert lines[1] == f"Host: localhost:{origin.port}"
     names = [line.partition(":")[0] for line in lines[1:] if line]
-    assert names == ["Host", "User-Agent", "Accept", "Accept-Encoding"]
+    assert names == ["Host", "User-Agent", "Accept", "Accept-Encoding", "CDN-Loop"]
     assert "Accept-Encoding: identity" in lines
 
 

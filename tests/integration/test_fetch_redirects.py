@@ -138,3 +138,15 @@ def test_a_refused_redirect_tells_the_log_and_not_the_caller_why() -> None:
         error = refusal(fetcher, origin.url)
     assert "10.1.2.3" not in error.message
     assert "10.1.2.3" in error.log_detail
+
+
+def test_a_url_that_leads_back_to_the_gateway_is_not_allowed() -> None:
+    """A host says so with 508; the gateway does where its own token comes back."""
+    with (
+        HostileOrigin(answer(response(b"", status="508 Loop Detected"))) as origin,
+        fetching(origin, LOOP_TOKEN="our-own-word") as fetcher,  # noqa: S106
+    ):
+        error = refusal(fetcher, origin.url)
+    assert isinstance(error, URLNotAllowed)
+    assert error.message == "The URL leads back to the gateway that would fetch it."
+    assert b"\r\nCDN-Loop: our-own-word\r\n" in origin.requests[0]

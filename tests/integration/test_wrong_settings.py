@@ -49,6 +49,15 @@ WRONG = {
         "must hold networks such as 10.0.0.0/8: 10.0.0.1/8 has host bits set",
     ),
     "ALLOWED_PORTS": ("80,https", LIST + "of whole numbers from 1 to 65535"),
+    "PICTURE_HOSTS": (
+        "http://a.example",
+        LIST + "of host names such as a.example.org, *.example.org",
+    ),
+    "NAME_SERVERS": (
+        "dns.example:53",
+        LIST + "of IP addresses such as 10.0.0.53:53",
+    ),
+    "LOOP_TOKEN": ("secret", "must be 8 to 128 letters, digits, dots, hyphens and underscores"),
     "ALLOWED_HOSTS": ("a.example,,b.example", LIST + "without empty or repeated entries"),
     "ALLOWED_ORIGINS": (
         "example.org",

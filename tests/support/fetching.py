@@ -28,7 +28,7 @@ def fetching(
     """A fetcher that may fetch from 127.0.0.1 at the hosts' ports and asks this name server."""
     allowed = ",".join(f"127.0.0.1/32:{origin.port}" for origin in origins)
     environment = {"ALLOWED_NETWORKS": allowed, "FETCH_TIMEOUT": str(UNHURRIED), **settings}
-    servers = NameServers(("127.0.0.1",), names.port) if names else NameServers()
+    servers = NameServers((("127.0.0.1", names.port),)) if names else NameServers()
     resolver = Resolver(servers, timeout=LOOKUP_TIMEOUT)
     fetcher = Fetcher(Settings.from_environment(environment), resolver, tls)
     try:

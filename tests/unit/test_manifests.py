@@ -107,12 +107,15 @@ def test_only_components_need_what_somebody_has_to_install() -> None:
 
 
 def environment(*containers: Document) -> dict[str, str]:
-    """What is set for the gateway by hand, a pod's own address standing for itself."""
+    """What is set for the gateway by hand, with a pod's address and revision for example."""
+    of_pod = {"$(POD_IP)": "10.1.2.3", "$(REVISION)": "7d9c6b5f4d"}
     settings = dict(manifests.the("ConfigMap", "gateway-settings").document["data"])
     for container in containers:
         for variable in container.get("env", []):
             if "value" in variable:
-                settings[variable["name"]] = variable["value"].replace("$(POD_IP)", "10.1.2.3")
+                settings[variable["name"]] = variable["value"]
+                for name, value in of_pod.items():
+                    settings[variable["name"]] = settings[variable["name"]].replace(name, value)
     return settings
 
 
@@ -129,7 +132,7 @@ SETTINGS = Settings.from_environment(environment(manifests.container(GATEWAY)))
 
 def test_manifests_set_what_the_gateway_knows_to_values_that_it_takes() -> None:
     written = environment(manifests.container(GATEWAY), *patched_gateways())
-    assert {"TF_SERVING_HOST", "ALLOWED_HOSTS"} <= written.keys() <= KNOWN
+    assert {"TF_SERVING_HOST", "ALLOWED_HOSTS", "LOOP_TOKEN"} <= written.keys() <= KNOWN
     assert Settings.from_environment(written).tf_serving_host == (("model", 8500),)
     for patch in manifests.merge_patches():
         assert patch.kind != "ConfigMap" or patch.document["data"].keys() <= KNOWN

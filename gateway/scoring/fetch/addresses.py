@@ -77,10 +77,18 @@ class FetchPolicy:
 
     ports: frozenset[int]
     networks: tuple[AllowedNetwork, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     def admits_port(self, port: int) -> bool:
         """Whether any address may be fetched from at this port."""
         return port in self.ports or any(entry.port == port for entry in self.networks)
+
+    def admits_host(self, host: str) -> bool:
+        """Whether pictures may come from this name, or from this address as text."""
+        return not self.hosts or any(
+            host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+            for pattern in self.hosts
+        )
 
     def admits_short_names(self) -> bool:
         """Whether names without a dot are looked up; they are never those of public hosts."""

@@ -13,7 +13,7 @@ from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, InvalidURL, OriginTimeout, URLNotAllowed
 from gateway.scoring.fetch.addresses import Address, FetchPolicy
 from gateway.scoring.fetch.connection import Unreachable
-from gateway.scoring.fetch.resolve import NameUnknown, Resolver
+from gateway.scoring.fetch.resolve import NameServers, NameUnknown, Resolver
 from gateway.scoring.fetch.transport import Picture, Redirect, Transport
 from gateway.scoring.fetch.url import PictureURL, join, parse
 from gateway.scoring.fetch.waiting import Patience, Places, TimeUp
@@ -48,11 +48,16 @@ class Fetcher:
     ) -> None:
         places = settings.threads + settings.fetch_threads
         places_per_host = max(1, places * 2 // 3)
-        self._policy = FetchPolicy(settings.allowed_ports, settings.allowed_networks)
+        self._policy = FetchPolicy(
+            settings.allowed_ports, settings.allowed_networks, settings.picture_hosts
+        )
         self._timeout = settings.fetch_timeout
-        self._resolver = resolver or Resolver()
+        self._resolver = resolver or Resolver(NameServers(settings.name_servers))
         self._transport = Transport(
-            settings.max_image_bytes, places_per_host, tls or ssl.create_default_context()
+            settings.max_image_bytes,
+            places_per_host,
+            tls or ssl.create_default_context(),
+            settings.loop_token,
         )
         self._places = Places(places)
         self._places_per_host = Places(places_per_host)
@@ -121,6 +126,8 @@ class Fetcher:
 
     def _judged(self, url: PictureURL, patience: Patience) -> tuple[Address, ...]:
         """All addresses of the URL's host, if pictures may come from each of them."""
+        if not self._policy.admits_host(url.host):
+            raise NotAdmitted(f"{url.host} is none of PICTURE_HOSTS")
         addresses = self._addresses(url, patience)
         for address in addresses:
             if not self._policy.admits(address, url.port):

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 
 import dns.exception
 import dns.name
+import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
@@ -34,18 +35,16 @@ class NameUnknown(Exception):
 
 @dataclass(frozen=True)
 class NameServers:
-    """Who is asked: the system's own name servers unless told otherwise."""
+    """Who is asked, as addresses and ports: the system's own name servers unless told otherwise."""
 
-    addresses: tuple[str, ...] = ()
-    port: int = 53
+    servers: tuple[tuple[str, int], ...] = ()
 
     def resolver(self) -> dns.resolver.Resolver:
         """A resolver that asks them; the system's are read anew, as a laptop's change."""
-        if not self.addresses:
+        if not self.servers:
             return dns.resolver.Resolver()
         resolver = dns.resolver.Resolver(configure=False)
-        resolver.nameservers = list(self.addresses)
-        resolver.port = self.port
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in self.servers]
         return resolver
 
 

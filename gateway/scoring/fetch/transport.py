@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from gateway.errors import OriginFailed
+from gateway.errors import OriginFailed, URLNotAllowed
 from gateway.scoring.fetch.addresses import Address, neighborhood
 from gateway.scoring.fetch.connection import Connection, Disconnected, Unreachable, connect, secure
 from gateway.scoring.fetch.response import Head, read_body, read_head
@@ -18,6 +18,7 @@ MAX_ADDRESSES_DIALED = 4
 MAX_IDLE_CONNECTIONS = 64
 IDLE_SECONDS = 15.0
 FOUND = 200
+LOOP_DETECTED = 508
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _REQUEST = (
@@ -26,6 +27,7 @@ _REQUEST = (
     "User-Agent: tensorgate\r\n"
     "Accept: image/jpeg, image/png, image/webp, image/gif, image/bmp, */*;q=0.1\r\n"
     "Accept-Encoding: identity\r\n"
+    "CDN-Loop: {loop_token}\r\n"
     "\r\n"
 )
 
@@ -111,12 +113,16 @@ class Transport:
         max_bytes: the size of a body above which it is refused.
         places_per_address: fetches from one IPv4 address or IPv6 /64 at the same time.
         tls: how hosts prove who they are.
+        loop_token: by which the gateway knows a request as its own (RFC 8586).
     """
 
-    def __init__(self, max_bytes: int, places_per_address: int, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, max_bytes: int, places_per_address: int, tls: ssl.SSLContext, loop_token: str
+    ) -> None:
         self._max_bytes = max_bytes
         self._places = Places(places_per_address)
         self._tls = tls
+        self._loop_token = loop_token
         # Python has OpenSSL 3 take a cut connection for the end of the stream.
         self._tls.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         self._idle = IdleConnections()
@@ -170,7 +176,7 @@ class Transport:
         """Send the request and read the answer; keep the connection if nothing is left on it."""
         reusable = False
         try:
-            connection.send(request(url), patience)
+            connection.send(request(url, self._loop_token), patience)
             head = read_head(connection, patience)
             if head.status != FOUND:
                 return redirect(head)
@@ -186,9 +192,10 @@ class Transport:
                 connection.close()
 
 
-def request(url: PictureURL) -> bytes:
+def request(url: PictureURL, loop_token: str) -> bytes:
     """The request's bytes, built from the parts of the URL."""
-    return _REQUEST.format(target=url.target, authority=url.authority).encode("ascii")
+    text = _REQUEST.format(target=url.target, authority=url.authority, loop_token=loop_token)
+    return text.encode("ascii")
 
 
 def redirect(head: Head) -> Redirect:
@@ -196,7 +203,10 @@ def redirect(head: Head) -> Redirect:
 
     Raises:
         OriginFailed: nowhere.
+        URLNotAllowed: back to where the request came from.
     """
+    if head.status == LOOP_DETECTED:
+        raise URLNotAllowed("The URL leads back to the gateway that would fetch it.")
     if head.status not in REDIRECTS:
         message = f"The picture's host answered with status {head.status}."
         raise OriginFailed(message, origin_status=head.status)

@@ -215,3 +215,23 @@ def test_a_host_counts_by_its_ipv4_address_or_its_ipv6_64() -> None:
     assert neighborhood(ipaddress.ip_address("8.8.8.8")) != neighborhood(
         ipaddress.ip_address("8.8.8.9")
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "admitted"),
+    [
+        ("pictures.example", True),
+        ("a.cdn.example", True),
+        ("a.b.cdn.example", True),
+        ("203.0.113.7", True),
+        ("cdn.example", False),
+        ("acdn.example", False),
+        ("pictures.example.evil.example", False),
+        ("www.pictures.example", False),
+        ("203.0.113.8", False),
+    ],
+)
+def test_only_the_hosts_named_are_admitted_once_any_is(host: str, admitted: bool) -> None:
+    hosts = ("pictures.example", "*.cdn.example", "203.0.113.7")
+    assert FetchPolicy(frozenset({80}), hosts=hosts).admits_host(host) is admitted
+    assert FetchPolicy(frozenset({80})).admits_host(host)

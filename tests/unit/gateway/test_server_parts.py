@@ -84,6 +84,28 @@ def test_media_types_are_compared_in_lower_case_without_parameters() -> None:
     assert head.content_type == "image/jpeg"
 
 
+TOKEN = "tensorgate-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("fields", "passed"),
+    [
+        ((f"CDN-Loop: {TOKEN}",), True),
+        ((f"cdn-loop: other.example; a=b , {TOKEN};v=1",), True),
+        (("CDN-Loop: other.example", f"CDN-Loop: {TOKEN}"), True),
+        (("CDN-Loop: other.example",), False),
+        ((f"CDN-Loop: {TOKEN}0, {TOKEN.upper()}, other.example; {TOKEN}",), False),
+        (("CDN-Loop:",), False),
+        ((f"X-Loop: {TOKEN}",), False),
+    ],
+)
+def test_a_request_that_carries_the_gateway_s_own_token_is_its_own_fetch(
+    fields: tuple[str, ...], passed: bool
+) -> None:
+    """RFC 8586: a list of identifiers, each with parameters."""
+    assert head_of("GET / HTTP/1.1", "Host: x", *fields).passed(TOKEN) is passed
+
+
 HEAD = head_of("GET / HTTP/1.1", "Host: x")
 
 

@@ -19,6 +19,7 @@ WRONG = {
     "METRICS_BIND": "::1:9697",
     "ALLOWED_NETWORKS": "10.0.0.1/8",
     "ALLOWED_PORTS": "https",
+    "PICTURE_HOSTS": "http://a.example",
     "ALLOWED_HOSTS": "a,,b",
     "ALLOWED_ORIGINS": "example.org",
     "LOG_LEVEL": "loud",
@@ -117,3 +118,34 @@ def test_without_a_quota_the_affinity_counts(content: str | None, tmp_path: Path
     if content is not None:
         (tmp_path / "cpu.max").write_text(content)
     assert available_cpus(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_name_servers_are_addresses_and_port_53_unless_said() -> None:
+    written = "10.0.0.53, 10.0.0.54:5353,fd00::53,[fd00::54]:5353"
+    assert Settings.from_environment({"NAME_SERVERS": written}).name_servers == (
+        ("10.0.0.53", 53),
+        ("10.0.0.54", 5353),
+        ("fd00::53", 53),
+        ("fd00::54", 5353),
+    )
+
+
+def test_hosts_of_pictures_are_read_in_lower_case() -> None:
+    written = "Pictures.Example, *.cdn.example,10.0.0.5, FD00:0::1"
+    assert Settings.from_environment({"PICTURE_HOSTS": written}).picture_hosts == (
+        "pictures.example",
+        "*.cdn.example",
+        "10.0.0.5",
+        "fd00::1",
+    )
+    for wrong in ("*", "a.*.example", "*example", "a..example", "a.example:80", "a.example/x"):
+        with pytest.raises(InvalidSetting, match="PICTURE_HOSTS"):
+            Settings.from_environment({"PICTURE_HOSTS": wrong})
+
+
+def test_a_loop_token_is_random_for_each_start_unless_set() -> None:
+    tokens = {Settings.from_environment({}).loop_token for _ in range(3)}
+    assert len(tokens) == 3
+    assert all(len(token) == len("tensorgate-") + 32 for token in tokens)
+    set_to = Settings.from_environment({"LOOP_TOKEN": "our-own.word_1"})
+    assert set_to.loop_token == "our-own.word_1"
