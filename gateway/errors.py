@@ -20,6 +20,8 @@ class Kind(enum.Enum):
     """The request is well formed, and what it names will not be processed."""
     NOT_FOUND = "not-found"
     """The model, version or label does not exist."""
+    LIMITED = "limited"
+    """This caller has asked for more than it may; trying again later helps."""
     OVERLOADED = "overloaded"
     """More is asked than can be done; trying again later helps."""
     UNAVAILABLE = "unavailable"
@@ -32,7 +34,9 @@ class Kind(enum.Enum):
     """Our own mistake."""
 
 
-RETRYABLE = frozenset({Kind.OVERLOADED, Kind.UNAVAILABLE, Kind.DEADLINE, Kind.UPSTREAM})
+RETRYABLE = frozenset(
+    {Kind.LIMITED, Kind.OVERLOADED, Kind.UNAVAILABLE, Kind.DEADLINE, Kind.UPSTREAM}
+)
 
 
 class GatewayError(Exception):
@@ -113,6 +117,12 @@ class ModelNotFound(GatewayError):
     def __init__(self, message: str, *, log_detail: str = "", version_named: bool = False) -> None:
         super().__init__(message, log_detail=log_detail)
         self.version_named = version_named
+
+
+class RateLimited(GatewayError):
+    """The caller has asked for more pictures than RATE_LIMITS allows in this time."""
+
+    kind, slug, title = Kind.LIMITED, "rate-limited", "Too many pictures in too short a time"
 
 
 class Overloaded(GatewayError):

@@ -18,6 +18,7 @@ STATUSES = {
     "invalid": 400,
     "refused": 422,
     "not-found": 404,
+    "limited": 429,
     "overloaded": 503,
     "unavailable": 503,
     "deadline": 504,
