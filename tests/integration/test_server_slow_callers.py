@@ -79,6 +79,7 @@ def drip(sockets: list[socket.socket]) -> Iterator[None]:
         dripper.join()
 
 
+@pytest.mark.case("E11")
 @pytest.mark.parametrize("max_connections", [4000, 1000])
 def test_a_healthy_client_is_served_beside_slow_ones_and_those_are_cut(
     max_connections: int,
