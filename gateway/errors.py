@@ -155,6 +155,12 @@ class Draining(GatewayError):
     kind, slug, title = Kind.UNAVAILABLE, "draining", "The gateway is stopping"
 
 
+class EgressUnavailable(GatewayError):
+    """The proxy through which pictures are fetched fails or does not let the gateway in."""
+
+    kind, slug, title = Kind.UNAVAILABLE, "egress-unavailable", "Pictures cannot be fetched now"
+
+
 class DeadlineExceeded(GatewayError):
     """The time for the request ran out; the message says where."""
 

@@ -19,6 +19,8 @@ from gateway.cpu import available_cpus
 MIB = 1024 * 1024
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_PATTERN = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_KEY = re.compile(r"[!-~]{32,}")
+_CREDENTIALS = re.compile(r"[!-9;-~]+:[!-~]+")
 _LOOP_TOKEN = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
@@ -92,6 +94,11 @@ def address(value: str) -> tuple[str, int]:
     if not colon or not host or (":" in host and not bracketed):
         raise ValueError("must be host:port, an IPv6 address in square brackets")
     return (host[1:-1] if bracketed else host), port_number(port)
+
+
+def optional_address(value: str) -> tuple[str, int] | None:
+    """A host and a port, or nothing."""
+    return address(value) if value else None
 
 
 def listening_address(value: str) -> tuple[str, int]:
@@ -174,6 +181,40 @@ def files_by_model(value: str) -> Mapping[str, Path]:
             raise ValueError(f"names a file that does not exist: {path}")
         pairs[model] = Path(path)
     return pairs
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What no log and no message may hold."""
+
+    value: bytes = dataclasses.field(repr=False)
+
+
+def secrets_of_file(value: str) -> tuple[Secret, ...]:
+    """The keys in a file, one on each line; an empty value is none."""
+    if not value:
+        return ()
+    lines = _readable(value).splitlines()
+    if not lines or not all(_KEY.fullmatch(line) for line in lines):
+        raise ValueError("must name a file with keys of 32 or more ASCII characters, one a line")
+    return tuple(Secret(line.encode("ascii")) for line in lines)
+
+
+def credentials_of_file(value: str) -> Secret | None:
+    """A user and a password, `user:password`, in a file; an empty value is none."""
+    if not value:
+        return None
+    line = _readable(value).removesuffix("\n")
+    if not _CREDENTIALS.fullmatch(line):
+        raise ValueError("must name a file with one line, user:password, in ASCII")
+    return Secret(line.encode("ascii"))
+
+
+def _readable(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, ValueError):
+        raise ValueError("must name a file that can be read") from None
 
 
 @dataclass(frozen=True)
@@ -324,6 +365,19 @@ class Settings:
         "",
         host_patterns,
         "Hosts that pictures may come from, comma-separated: a.example, *.example; empty is any.",
+    )
+    url_keys_file: tuple[Secret, ...] = setting(
+        "",
+        secrets_of_file,
+        "File with keys, one a line, by which URLs must be signed; empty fetches unsigned ones.",
+    )
+    egress_proxy: tuple[str, int] | None = setting(
+        "",
+        optional_address,
+        "Proxy that pictures are fetched through, as host:port; empty is none.",
+    )
+    egress_proxy_credentials_file: Secret | None = setting(
+        "", credentials_of_file, "File with user:password for the proxy; empty is none."
     )
     name_servers: tuple[tuple[str, int], ...] = setting(
         "",

@@ -4,7 +4,6 @@ import ssl
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import trustme
 
 from gateway.errors import GatewayError, OriginFailed, OriginTimeout, URLNotAllowed
 from gateway.scoring.fetch import Fetcher
+from tests.support.certificates import NAME, TRUSTED, serving, trusting
 from tests.support.fetching import fetch, fetching, refusal
 from tests.support.hostile_origin import (
     PICTURE,
@@ -25,25 +25,9 @@ from tests.support.hostile_origin import (
 )
 from tests.support.zone_server import ZoneServer, addresses
 
-NAME = "pictures.test"
-TRUSTED = trustme.CA()
 NAMES = {name: [addresses("127.0.0.1")] for name in (NAME, "b.test", "sub.wild.test")}
 BAD_CERTIFICATE = "The certificate of the picture's host does not prove that it is that host."
 TLS_FAILED = "The picture's host failed to open a TLS connection."
-
-
-def serving(
-    *identities: str, authority: trustme.CA = TRUSTED, expired: bool = False
-) -> ssl.SSLContext:
-    """A server's context with a certificate for these identities."""
-    now = datetime.now(UTC)
-    ended = now - timedelta(days=1) if expired else now + timedelta(days=1)
-    issued = authority.issue_cert(
-        *(identities or (NAME,)), not_before=now - timedelta(days=9), not_after=ended
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    issued.configure_cert(context)
-    return context
 
 
 @contextmanager
@@ -51,12 +35,10 @@ def fetching_securely(
     script: Script, context: ssl.SSLContext | None, *others: HostileOrigin, **settings: str
 ) -> Iterator[tuple[HostileOrigin, Fetcher]]:
     """A host that speaks TLS, and a fetcher that trusts the tests' authority."""
-    trusting = ssl.create_default_context()
-    TRUSTED.configure_trust(trusting)
     with (
         ZoneServer(NAMES) as names,
         HostileOrigin(script, context) as origin,
-        fetching(origin, *others, names=names, tls=trusting, **settings) as fetcher,
+        fetching(origin, *others, names=names, tls=trusting(), **settings) as fetcher,
     ):
         yield origin, fetcher
 
@@ -275,5 +257,5 @@ def test_the_system_s_certificates_are_trusted_and_ssl_cert_file_names_others(
         authority = tmp_path / "authority.pem"
         TRUSTED.cert_pem.write_to_path(str(authority))
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-        with fetching(origin) as trusting:
-            assert fetch(trusting, f"https://127.0.0.1:{origin.port}/") == PICTURE
+        with fetching(origin) as believing:
+            assert fetch(believing, f"https://127.0.0.1:{origin.port}/") == PICTURE

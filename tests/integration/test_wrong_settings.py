@@ -53,6 +53,15 @@ WRONG = {
         "http://a.example",
         LIST + "of host names such as a.example.org, *.example.org",
     ),
+    "URL_KEYS_FILE": (
+        __file__,
+        "must name a file with keys of 32 or more ASCII characters, one a line",
+    ),
+    "EGRESS_PROXY": ("proxy.example", "must be host:port, an IPv6 address in square brackets"),
+    "EGRESS_PROXY_CREDENTIALS_FILE": (
+        __file__,
+        "must name a file with one line, user:password, in ASCII",
+    ),
     "NAME_SERVERS": (
         "dns.example:53",
         LIST + "of IP addresses such as 10.0.0.53:53",

@@ -11,7 +11,7 @@ Sources: IANA's IPv4 and IPv6 special-purpose address registries and IPv6 addres
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from gateway.settings import AllowedNetwork
+from gateway.settings import AllowedNetwork, Secret
 
 Address = IPv4Address | IPv6Address
 
@@ -78,6 +78,7 @@ class FetchPolicy:
     ports: frozenset[int]
     networks: tuple[AllowedNetwork, ...] = ()
     hosts: tuple[str, ...] = ()
+    keys: tuple[Secret, ...] = ()
 
     def admits_port(self, port: int) -> bool:
         """Whether any address may be fetched from at this port."""

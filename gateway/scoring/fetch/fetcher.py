@@ -12,9 +12,10 @@ from ipaddress import IPv4Address
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, InvalidURL, OriginTimeout, URLNotAllowed
 from gateway.scoring.fetch.addresses import Address, FetchPolicy
-from gateway.scoring.fetch.connection import Unreachable
+from gateway.scoring.fetch.connection import Unreachable, connect
+from gateway.scoring.fetch.egress import EgressProxy
 from gateway.scoring.fetch.resolve import NameServers, NameUnknown, Resolver
-from gateway.scoring.fetch.transport import Picture, Redirect, Transport
+from gateway.scoring.fetch.transport import Dial, Picture, Redirect, Transport
 from gateway.scoring.fetch.url import PictureURL, join, parse
 from gateway.scoring.fetch.waiting import Patience, Places, TimeUp
 from gateway.settings import Settings
@@ -49,7 +50,10 @@ class Fetcher:
         places = settings.threads + settings.fetch_threads
         places_per_host = max(1, places * 2 // 3)
         self._policy = FetchPolicy(
-            settings.allowed_ports, settings.allowed_networks, settings.picture_hosts
+            settings.allowed_ports,
+            settings.allowed_networks,
+            settings.picture_hosts,
+            settings.url_keys_file,
         )
         self._timeout = settings.fetch_timeout
         self._resolver = resolver or Resolver(NameServers(settings.name_servers))
@@ -58,6 +62,7 @@ class Fetcher:
             places_per_host,
             tls or ssl.create_default_context(),
             settings.loop_token,
+            dialer(settings),
         )
         self._places = Places(places)
         self._places_per_host = Places(places_per_host)
@@ -74,7 +79,9 @@ class Fetcher:
 
         Raises:
             InvalidURL: it breaks a rule of syntax.
-            URLNotAllowed: its host may not be fetched from, or cannot be reached.
+            URLNotAllowed: it must be signed and is not, or its host may not be fetched from, or
+                cannot be reached.
+            EgressUnavailable: the settings name a proxy, and it fails.
             OriginFailed: its host answers something other than a picture, or breaks HTTP or TLS.
             OriginTimeout: its host is too slow.
             ImageTooLarge: there are more bytes than the settings allow.
@@ -144,7 +151,7 @@ class Fetcher:
     def _next(self, url: PictureURL, location: str) -> PictureURL:
         try:
             following = join(url, location, self._policy)
-        except InvalidURL as error:
+        except (InvalidURL, URLNotAllowed) as error:
             raise URLNotAllowed(
                 "The picture's host redirects to a URL that is malformed or not allowed.",
                 log_detail=error.message,
@@ -152,3 +159,11 @@ class Fetcher:
         if url.scheme == "https" and following.scheme == "http":
             raise URLNotAllowed("The picture's host redirects from https to http.")
         return following
+
+
+def dialer(settings: Settings) -> Dial:
+    """How addresses are connected to: through the egress proxy, if the settings name one."""
+    if settings.egress_proxy is None:
+        return connect
+    host, port = settings.egress_proxy
+    return EgressProxy(host, port, settings.egress_proxy_credentials_file, Resolver()).dial

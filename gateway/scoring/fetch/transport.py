@@ -1,9 +1,11 @@
 """One GET to one judged address, over a connection that may be kept for the next."""
 
+import socket
 import ssl
 import threading
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.errors import OriginFailed, URLNotAllowed
 from gateway.scoring.fetch.addresses import Address, neighborhood
@@ -106,6 +108,13 @@ class IdleConnections:
             self._idle.pop(0)[2].close()
 
 
+class Dial(Protocol):
+    """Connects to an address and a port."""
+
+    def __call__(self, address: Address, port: int, patience: Patience, /) -> socket.socket:
+        """A connected socket that never blocks."""
+
+
 class Transport:
     """Sends a GET to the addresses it is told, and to no others; no proxy, cookie or credential.
 
@@ -114,15 +123,22 @@ class Transport:
         places_per_address: fetches from one IPv4 address or IPv6 /64 at the same time.
         tls: how hosts prove who they are.
         loop_token: by which the gateway knows a request as its own (RFC 8586).
+        dial: makes a connection to an address.
     """
 
     def __init__(
-        self, max_bytes: int, places_per_address: int, tls: ssl.SSLContext, loop_token: str
+        self,
+        max_bytes: int,
+        places_per_address: int,
+        tls: ssl.SSLContext,
+        loop_token: str,
+        dial: Dial = connect,
     ) -> None:
         self._max_bytes = max_bytes
         self._places = Places(places_per_address)
         self._tls = tls
         self._loop_token = loop_token
+        self._dial = dial
         # Python has OpenSSL 3 take a cut connection for the end of the stream.
         self._tls.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         self._idle = IdleConnections()
@@ -162,7 +178,7 @@ class Transport:
                 return self._exchange(kept, door, url, patience)
             except Disconnected:
                 patience.check()
-        plain = connect(door.address, door.port, patience.sooner(connect_timeout))
+        plain = self._dial(door.address, door.port, patience.sooner(connect_timeout))
         secured = secure(plain, door.host, self._tls, patience) if door.scheme == "https" else plain
         try:
             return self._exchange(Connection(secured), door, url, patience)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote, urljoin
 
-from gateway.errors import InvalidURL
+from gateway.errors import InvalidURL, URLNotAllowed
 from gateway.scoring.fetch.addresses import Address, FetchPolicy
+from gateway.scoring.fetch.signing import is_signed
 
 MAX_URL_CHARACTERS = 8192
 MAX_NAME_CHARACTERS = 253
@@ -57,10 +58,11 @@ class PictureURL:
 
 
 def parse(url: str, policy: FetchPolicy) -> PictureURL:
-    """Read a URL, whole, by one set of rules; a fragment is dropped.
+    """Read a URL, whole, by one set of rules; a fragment is dropped once its signature is checked.
 
     Raises:
         InvalidURL: it breaks a rule; the message says which.
+        URLNotAllowed: the policy has keys, and it is not signed by one of them.
     """
     _check_characters(url)
     match = _URL.fullmatch(url)
@@ -75,6 +77,8 @@ def parse(url: str, policy: FetchPolicy) -> PictureURL:
     address = _address(host)
     if address is None:
         _check_name(host, policy)
+    if policy.keys and not is_signed(url, policy.keys):
+        raise URLNotAllowed("The URL is not signed by a key of this gateway.")
     return PictureURL(
         scheme, host if address is None else str(address), address, port, _target(match["rest"])
     )
@@ -85,6 +89,7 @@ def join(base: PictureURL, location: str, policy: FetchPolicy) -> PictureURL:
 
     Raises:
         InvalidURL: the result breaks a rule.
+        URLNotAllowed: it must be signed and is not.
     """
     _check_characters(location)
     if _SCHEME.match(location):
