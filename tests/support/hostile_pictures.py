@@ -118,6 +118,33 @@ def exif_that_is_cut_off() -> bytes:
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
 
 
+def png_with_broken_chunk(png: bytes, kind: bytes) -> bytes:
+    """The PNG with another checksum behind its first chunk of that kind."""
+    start = png.index(kind)
+    (length,) = struct.unpack_from(">I", png, start - 4)
+    end = start + 4 + length
+    return png[:end] + bytes(byte ^ 0xFF for byte in png[end : end + 4]) + png[end + 4 :]
+
+
+def with_frame_marker(jpeg: bytes, marker: int) -> bytes:
+    """The baseline JPEG, said to be of another coding (ITU-T T.81, table B.1)."""
+    frame = jpeg.index(b"\xff\xc0")
+    return jpeg[: frame + 1] + bytes([marker]) + jpeg[frame + 2 :]
+
+
+def with_precision(jpeg: bytes, bits: int) -> bytes:
+    """The baseline JPEG, said to have so many bits a sample."""
+    frame = jpeg.index(b"\xff\xc0")
+    return jpeg[: frame + 4] + bytes([bits]) + jpeg[frame + 5 :]
+
+
+def tiff_of_directories(entries: int, following: int) -> bytes:
+    """A TIFF whose first directory has so many entries and names another's place, or none (0)."""
+    entry = struct.pack("<HHII", 0x0100, 4, 1, 64)
+    directory = struct.pack("<H", entries) + entry * entries + struct.pack("<I", following)
+    return b"II*\0" + struct.pack("<I", 8) + directory
+
+
 def mangled(random: np.random.Generator, data: bytes) -> bytes:
     """The file with a few bytes changed, cut out or put in."""
     changed = bytearray(data)
