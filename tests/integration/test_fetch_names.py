@@ -13,6 +13,7 @@ from gateway.scoring.fetch import Fetcher
 from gateway.scoring.fetch.resolve import NameServers, NameUnknown, Resolver
 from gateway.scoring.fetch.waiting import Patience
 from gateway.settings import Settings
+from tests.support.cases import rows
 from tests.support.fetching import UNHURRIED, fetch, fetching, refusal
 from tests.support.hostile_origin import PICTURE, HostileOrigin, answer, redirect, response
 from tests.support.zone_server import Reply, ZoneServer, addresses
@@ -64,7 +65,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("reply", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("reply", rows(REFUSED))
 def test_a_name_with_a_bad_address_or_none_is_refused_in_one_text(reply: Reply) -> None:
     with (
         ZoneServer({NAME: [reply]}) as names,
@@ -79,6 +80,7 @@ def test_a_name_with_a_bad_address_or_none_is_refused_in_one_text(reply: Reply) 
     assert origin.connections == 0
 
 
+@pytest.mark.case("A33")
 def test_the_judged_address_is_dialed_and_a_rebound_one_never() -> None:
     """The name moves to an inner host after its first lookup, with no time to live."""
     with (
@@ -115,6 +117,7 @@ def test_an_address_that_refuses_gives_way_to_the_next() -> None:
         assert fetch(fetcher, f"http://{NAME}:{origin.port}/") == PICTURE
 
 
+@pytest.mark.case("A34")
 def test_500_good_addresses_come_over_tcp_and_are_judged() -> None:
     loopback = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(500)]
     with (

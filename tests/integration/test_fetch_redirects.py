@@ -40,6 +40,7 @@ def test_a_redirect_leads_to_the_picture(status: str) -> None:
         assert fetch(fetcher, f"http://127.0.0.1:{origin.port}/old") == PICTURE
 
 
+@pytest.mark.case("A32")
 def test_three_redirects_are_followed_and_a_fourth_is_not() -> None:
     with HostileOrigin(chain(3)) as origin, fetching(origin) as fetcher:
         assert fetch(fetcher, f"http://127.0.0.1:{origin.port}/0") == PICTURE
@@ -50,6 +51,7 @@ def test_three_redirects_are_followed_and_a_fourth_is_not() -> None:
     assert len(origin.requests) == 4
 
 
+@pytest.mark.case("A32")
 def test_a_redirect_to_itself_ends() -> None:
     with HostileOrigin(answer(redirect("/picture.jpg"))) as origin, fetching(origin) as fetcher:
         assert isinstance(refusal(fetcher, origin.url), URLNotAllowed)
@@ -83,6 +85,7 @@ LEADING_ASTRAY = {
 }
 
 
+@pytest.mark.case("A32")
 @pytest.mark.parametrize("location", LEADING_ASTRAY.values(), ids=LEADING_ASTRAY)
 def test_a_redirect_astray_is_refused_and_nothing_is_sent_there(location: str) -> None:
     with HostileOrigin(answer(response())) as canary:
@@ -99,6 +102,7 @@ def test_a_redirect_astray_is_refused_and_nothing_is_sent_there(location: str) -
     assert len(origin.requests) == 1
 
 
+@pytest.mark.case("A32")
 @pytest.mark.parametrize(
     "data",
     [
@@ -140,6 +144,7 @@ def test_a_refused_redirect_tells_the_log_and_not_the_caller_why() -> None:
     assert "10.1.2.3" in error.log_detail
 
 
+@pytest.mark.case("A29")
 def test_a_url_that_leads_back_to_the_gateway_is_not_allowed() -> None:
     """A host says so with 508; the gateway does where its own token comes back."""
     with (

@@ -1,16 +1,15 @@
 """TLS: the certificate is checked for the name in the URL, and a handshake obeys the clock."""
 
 import ssl
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 
 from gateway.errors import GatewayError, OriginFailed, OriginTimeout, URLNotAllowed
 from gateway.scoring.fetch import Fetcher
+from tests.support.cases import rows
 from tests.support.certificates import NAME, TRUSTED, serving, trusting
 from tests.support.fetching import fetch, fetching, refusal
 from tests.support.hostile_origin import (
@@ -18,16 +17,22 @@ from tests.support.hostile_origin import (
     HostileOrigin,
     Script,
     Visit,
-    after_request,
     answer,
     redirect,
     response,
 )
+from tests.support.hostile_tls import (
+    BAD_CERTIFICATE,
+    NO_TLS,
+    SLOW_TLS,
+    TLS_FAILED,
+    UNPROVEN,
+    Context,
+    demanding_a_client_certificate,
+)
 from tests.support.zone_server import ZoneServer, addresses
 
 NAMES = {name: [addresses("127.0.0.1")] for name in (NAME, "b.test", "sub.wild.test")}
-BAD_CERTIFICATE = "The certificate of the picture's host does not prove that it is that host."
-TLS_FAILED = "The picture's host failed to open a TLS connection."
 
 
 @contextmanager
@@ -67,18 +72,9 @@ def test_an_address_or_a_wildcard_in_the_certificate_proves_it_too(
         assert fetch(fetcher, f"https://{host}:{origin.port}/") == PICTURE
 
 
-UNPROVEN: dict[str, Callable[[], ssl.SSLContext]] = {
-    "B15 expired": lambda: serving(expired=True),
-    "B15 wrong host": lambda: serving("b.test"),
-    "B15 the address and not the name": lambda: serving("127.0.0.1"),
-    "B15 unknown authority": lambda: serving(authority=trustme.CA()),
-    "B15 wildcard of another level": lambda: serving("*.pictures.test"),
-}
-
-
-@pytest.mark.parametrize("context", UNPROVEN.values(), ids=UNPROVEN)
+@pytest.mark.parametrize("context", rows(UNPROVEN))
 def test_a_certificate_that_proves_nothing_is_refused_before_the_request(
-    context: Callable[[], ssl.SSLContext],
+    context: Context,
 ) -> None:
     with fetching_securely(answer(response()), context()) as (origin, fetcher):
         error = refusal(fetcher, f"https://{NAME}:{origin.port}/secret")
@@ -88,67 +84,15 @@ def test_a_certificate_that_proves_nothing_is_refused_before_the_request(
         assert not origin.requests
 
 
-def old_version() -> ssl.SSLContext:
-    context = serving()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = ssl.TLSVersion.TLSv1
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    return context
-
-
-def without_encryption() -> ssl.SSLContext:
-    context = serving()
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("NULL:aNULL:@SECLEVEL=0")
-    return context
-
-
-def demanding_a_client_certificate() -> ssl.SSLContext:
-    context = serving()
-    context.verify_mode = ssl.CERT_REQUIRED
-    TRUSTED.configure_trust(context)
-    return context
-
-
-def say(data: bytes) -> Script:
-    """A script that answers the first bytes, whatever they are."""
-
-    def script(visit: Visit) -> None:
-        visit.socket.recv(65536)
-        visit.send(data)
-
-    return script
-
-
-def reset_in_the_handshake(visit: Visit) -> None:
-    visit.socket.recv(65536)
-    visit.reset()
-
-
-NO_TLS: dict[str, tuple[Script, Callable[[], ssl.SSLContext | None]]] = {
-    "B15 TLS 1.0 and 1.1": (answer(response()), old_version),
-    "B15 no encryption": (answer(response()), without_encryption),
-    "B15 plain HTTP": (say(b"HTTP/1.1 400 Bad Request\r\n\r\n"), lambda: None),
-    "B15 an alert": (say(b"\x15\x03\x03\x00\x02\x02\x28"), lambda: None),
-    "B15 closed in the handshake": (say(b""), lambda: None),
-    "B15 cut off in the handshake": (say(b"\x16\x03\x03\x00\x7a\x02"), lambda: None),
-    "B15 noise": (say(bytes(range(256))), lambda: None),
-    "B15 reset in the handshake": (reset_in_the_handshake, lambda: None),
-}
-
-
-@pytest.mark.parametrize(("script", "context"), NO_TLS.values(), ids=NO_TLS)
-def test_a_host_that_fails_at_tls_is_a_failed_host(
-    script: Script, context: Callable[[], ssl.SSLContext | None]
-) -> None:
+@pytest.mark.parametrize(("script", "context"), rows(NO_TLS))
+def test_a_host_that_fails_at_tls_is_a_failed_host(script: Script, context: Context) -> None:
     with fetching_securely(script, context()) as (origin, fetcher):
         error = refusal(fetcher, f"https://{NAME}:{origin.port}/")
     assert isinstance(error, OriginFailed)
     assert error.message == TLS_FAILED
 
 
+@pytest.mark.case("B15")
 def test_a_host_that_demands_a_client_certificate_is_a_failed_host() -> None:
     with fetching_securely(answer(response()), demanding_a_client_certificate()) as (
         origin,
@@ -157,27 +101,8 @@ def test_a_host_that_demands_a_client_certificate_is_a_failed_host() -> None:
         assert isinstance(refusal(fetcher, f"https://{NAME}:{origin.port}/"), OriginFailed)
 
 
-def drip_handshake(visit: Visit) -> None:
-    visit.socket.recv(65536)
-    visit.send(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb\x03\x03")
-    visit.drip(b"x", 0.02)
-
-
-SLOW: dict[str, tuple[Script, Callable[[], ssl.SSLContext | None]]] = {
-    "B15 silence in the handshake": (Visit.wait_until_gone, lambda: None),
-    "B15 the handshake drips": (drip_handshake, lambda: None),
-    "B2 the body drips": (
-        after_request(lambda visit: visit.drip(b"HTTP/1.1 200 OK\r\nX: ", 0.02)),
-        serving,
-    ),
-    "B3 silence after the request": (after_request(Visit.wait_until_gone), serving),
-}
-
-
-@pytest.mark.parametrize(("script", "context"), SLOW.values(), ids=SLOW)
-def test_a_slow_host_is_cut_in_tls_too(
-    script: Script, context: Callable[[], ssl.SSLContext | None]
-) -> None:
+@pytest.mark.parametrize(("script", "context"), rows(SLOW_TLS))
+def test_a_slow_host_is_cut_in_tls_too(script: Script, context: Context) -> None:
     with fetching_securely(script, context(), FETCH_TIMEOUT="0.5") as (origin, fetcher):
         error = refusal(fetcher, f"https://{NAME}:{origin.port}/")
         assert type(error) is OriginTimeout

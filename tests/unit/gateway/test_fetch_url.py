@@ -11,6 +11,7 @@ from gateway.errors import InvalidURL
 from gateway.scoring.fetch.addresses import FetchPolicy
 from gateway.scoring.fetch.url import join, loggable, parse
 from gateway.settings import networks
+from tests.support.cases import rows
 
 PUBLIC = FetchPolicy(frozenset({80, 443}))
 INTERNAL = FetchPolicy(frozenset({80, 443}), networks("10.0.0.0/8:9000,127.0.0.0/8"))
@@ -121,7 +122,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("url", "rule"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("url", "rule"), rows(REFUSED))
 def test_a_url_that_breaks_a_rule_is_refused_and_the_rule_is_named(url: str, rule: str) -> None:
     with pytest.raises(InvalidURL) as refusal:
         parse(url, PUBLIC)
@@ -150,7 +151,7 @@ READ = {
 }
 
 
-@pytest.mark.parametrize(("url", "host", "port", "target"), READ.values(), ids=READ)
+@pytest.mark.parametrize(("url", "host", "port", "target"), rows(READ))
 def test_a_plain_url_is_read_into_its_parts(
     url: str, host: str, port: int, target: str | None
 ) -> None:
