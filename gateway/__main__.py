@@ -9,11 +9,12 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.model_client.guards import Circuit, Guards
 from gateway.scoring.budget import DecodeBudget
 from gateway.scoring.first_start import FirstStart
 from gateway.settings import InvalidSetting, Settings
@@ -64,8 +65,11 @@ def main() -> int:
     try:
         settings = Settings.from_environment()
         budget = DecodeBudget(settings.decode_memory)
-        make_application = partial(_create_application, settings, budget, FirstStart())
-        start(settings, make_application, budget)
+        guards = Guards(
+            settings.models, settings.workers * settings.threads, settings.circuit_min_time
+        )
+        make_application = partial(_create_application, settings, budget, FirstStart(), guards)
+        start(settings, make_application, budget, guards.circuits)
     except InvalidSetting as error:
         print(f"tensorgate: {error}", file=sys.stderr)
         return 2
@@ -76,11 +80,15 @@ def main() -> int:
 
 
 def _create_application(
-    settings: Settings, budget: DecodeBudget, first_start: FirstStart, metrics: "Metrics"
+    settings: Settings,
+    budget: DecodeBudget,
+    first_start: FirstStart,
+    guards: Guards,
+    metrics: "Metrics",
 ) -> "Application":
     """A worker's own application; imported after the fork, so that the master stays small."""
     app = importlib.import_module("gateway.app")
-    parts = app.assemble(settings, metrics, budget, first_start)
+    parts = app.assemble(settings, metrics, budget, first_start, guards)
     parts.start()
     application: Application = app.create_app(settings, parts)
     return application
@@ -90,6 +98,7 @@ def start(
     settings: Settings,
     make_application: Callable[["Metrics"], "Application"],
     budget: DecodeBudget | None = None,
+    circuits: Sequence[Circuit] = (),
 ) -> None:
     """Listen, fork the workers, and stay until they have ended.
 
@@ -97,6 +106,7 @@ def start(
         settings: everything that can be told.
         make_application: given its Metrics, makes a worker's own WSGI application after the fork.
         budget: memory for decoding that the workers share.
+        circuits: what ends calls of the models while nothing answers them.
     """
     listeners = listen(settings.bind, "BIND"), listen(settings.metrics_bind, "METRICS_BIND")
     with metrics_directory() as directory:
@@ -104,7 +114,7 @@ def start(
         os.environ.setdefault("PILLOW_BLOCKS_MAX", str(BLOCKS_KEPT))
         # Only now: prometheus_client and Pillow read the variables when they are imported.
         worker = importlib.import_module("gateway.server.worker")
-        worker.serve(worker.Plan(settings, listeners, make_application, budget))
+        worker.serve(worker.Plan(settings, listeners, make_application, budget, circuits))
 
 
 def listen(address: tuple[str, int], variable: str) -> socket.socket:

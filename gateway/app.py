@@ -15,6 +15,8 @@ from gateway.deadline import Deadline
 from gateway.errors import GatewayError, InternalError
 from gateway.metrics import Metrics
 from gateway.model_client.client import ModelClient
+from gateway.model_client.guards import Guards
+from gateway.model_client.tls import ClientTls
 from gateway.problem import INTERNAL_DETAIL
 from gateway.routes import calls
 from gateway.routes.operations import operations_routes
@@ -53,7 +55,11 @@ class Parts:
 
 
 def assemble(
-    settings: Settings, metrics: Metrics, budget: DecodeBudget, first_start: FirstStart
+    settings: Settings,
+    metrics: Metrics,
+    budget: DecodeBudget,
+    first_start: FirstStart,
+    guards: Guards,
 ) -> Parts:
     """The real parts: TensorFlow Serving's client, the fetcher, the decoder.
 
@@ -62,11 +68,14 @@ def assemble(
         metrics: this worker's.
         budget: memory for decoding, made before the fork and shared by all workers.
         first_start: whether the gateway was ready once, made before the fork and shared as well.
+        guards: bound what an outage of the model server costs, made before the fork and shared.
     """
     allocator.keep_little()
     model = ModelClient(
         settings.tf_serving_host,
         max_retries=settings.max_model_retries,
+        guards=guards,
+        tls=_tls(settings),
         on_retry=lambda _reason: metrics.retries.inc(),
     )
     limits = images.ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
@@ -76,6 +85,14 @@ def assemble(
 
     fetch = Fetcher(settings).fetch
     return join_parts(settings, metrics, model, fetch, decode, first_start)
+
+
+def _tls(settings: Settings) -> ClientTls | None:
+    if settings.tf_serving_tls is None:
+        return None
+    return ClientTls(
+        settings.tf_serving_tls, settings.tf_serving_name or settings.tf_serving_host[0][0]
+    )
 
 
 def join_parts(

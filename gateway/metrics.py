@@ -9,16 +9,17 @@ caller's text, which would let strangers fill the memory.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from gateway import problem
+from gateway.model_client.guards import State
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 OTHER = "other"
@@ -158,17 +159,65 @@ class _BudgetGauges(Collector):
         )
 
 
+class MeasuredCircuit(Protocol):
+    """What ends calls of one model while nothing answers them, shared by all workers."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def state(self) -> State:
+        """What it does now."""
+
+    @property
+    def times_opened(self) -> int:
+        """How often it has opened."""
+
+
+class _CircuitGauges(Collector):
+    """The circuits, read from the shared memory itself when somebody asks."""
+
+    def __init__(self, circuits: Sequence[MeasuredCircuit]) -> None:
+        self._circuits = circuits
+
+    def collect(self) -> Iterable[Metric]:
+        states = GaugeMetricFamily(
+            "tensorgate_model_circuit",
+            "1 for the state that the model's circuit is in: closed, open or half-open.",
+            labels=["model", "state"],
+        )
+        opened = CounterMetricFamily(
+            "tensorgate_model_circuit_opened_total",
+            "Times that the model's circuit has opened because nothing answered.",
+            labels=["model"],
+        )
+        for circuit in self._circuits:
+            now = circuit.state
+            for state in State:
+                states.add_metric([circuit.model, state.value], float(state is now))
+            opened.add_metric([circuit.model], circuit.times_opened)
+        return states, opened
+
+
 class Exposition:
     """`GET /metrics` as a WSGI application: the numbers of all processes together.
 
     Args:
         metrics: this process's, which are all there are where no directory is named.
         budget: the decode budget, if there is one.
+        circuits: the models', if there are any.
     """
 
-    def __init__(self, metrics: Metrics, budget: MeasuredBudget | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        budget: MeasuredBudget | None = None,
+        circuits: Sequence[MeasuredCircuit] = (),
+    ) -> None:
         self._metrics = metrics
         self._budget = budget
+        self._circuits = circuits
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., object]
@@ -188,6 +237,8 @@ class Exposition:
             registry.register(self._metrics.registry)
         if self._budget is not None:
             registry.register(_BudgetGauges(self._budget))
+        if self._circuits:
+            registry.register(_CircuitGauges(self._circuits))
         return registry
 
 

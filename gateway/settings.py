@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cpu import available_cpus
+from gateway.model_client.tls import TlsFiles, check_certificates, check_key, read_tls_files
 
 MIB = 1024 * 1024
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -259,6 +260,29 @@ def origins(value: str) -> tuple[str, ...]:
     return items
 
 
+def certificates(value: str) -> Path | None:
+    """A file of certificates in PEM; an empty value is none."""
+    if not value:
+        return None
+    check_certificates(Path(value))
+    return Path(value)
+
+
+def private_key(value: str) -> Path | None:
+    """A file of a private key in PEM without a passphrase; an empty value is none."""
+    if not value:
+        return None
+    check_key(Path(value))
+    return Path(value)
+
+
+def host(value: str) -> str:
+    """A host's name or IP address; an empty value is none."""
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]*", value):
+        raise ValueError("must be the name or IP address of a host")
+    return value
+
+
 def setting(default: str, parse: Callable[[str], Any], sentence: str) -> Any:
     """A field: its default as it would be written in the environment, its parser, its sentence."""
     metadata = {"default": default, "parse": parse, "sentence": sentence}
@@ -273,6 +297,22 @@ class Settings:
         "localhost:8500",
         model_servers,
         "Where TensorFlow Serving's gRPC port answers: host:port, or several IP:port with commas.",
+    )
+    tf_serving_ca_file: Path | None = setting(
+        "",
+        certificates,
+        "File of who may sign TensorFlow Serving's certificate (PEM); set, calls go over TLS.",
+    )
+    tf_serving_certificate_file: Path | None = setting(
+        "", certificates, "File of the certificate (PEM) that TensorFlow Serving is shown."
+    )
+    tf_serving_key_file: Path | None = setting(
+        "", private_key, "File of that certificate's private key (PEM)."
+    )
+    tf_serving_name: str = setting(
+        "",
+        host,
+        "Host that TensorFlow Serving's certificate must be for; empty is that of TF_SERVING_HOST.",
     )
     models: tuple[str, ...] = setting(
         "clothing-model",
@@ -398,6 +438,11 @@ class Settings:
     max_model_retries: int = setting(
         "2", integer(0, 10), "Times that a call to an unreachable TensorFlow Serving is repeated."
     )
+    circuit_min_time: float = setting(
+        "0",
+        seconds(0, 600),
+        "Time that a call must have had for its time-out to count; 0 is half of REQUEST_TIMEOUT.",
+    )
     model_watch_interval: float = setting(
         "1", seconds(0.05, 3600), "Time between looks at the models' state."
     )
@@ -422,7 +467,45 @@ class Settings:
                 values[field.name] = field.metadata["parse"](written)
             except ValueError as error:
                 raise InvalidSetting(f"{variable}={written!r} {error}") from error
+        if any(values[name] for name in _TLS_FILES):
+            _check_tls(values)
+        values["circuit_min_time"] = values["circuit_min_time"] or values["request_timeout"] / 2
         values["workers"] = values["workers"] or available_cpus()
         values["max_in_flight"] = values["max_in_flight"] or 4 * values["threads"]
         values["loop_token"] = values["loop_token"] or f"tensorgate-{secrets.token_hex(16)}"
         return cls(**values)
+
+    @property
+    def tf_serving_tls(self) -> TlsFiles | None:
+        """The files that encrypt calls to TensorFlow Serving; None where nothing does."""
+        if self.tf_serving_ca_file is None:
+            return None
+        return TlsFiles(
+            self.tf_serving_ca_file, self.tf_serving_certificate_file, self.tf_serving_key_file
+        )
+
+
+_TLS_FILES = ("tf_serving_ca_file", "tf_serving_certificate_file", "tf_serving_key_file")
+
+
+def _check_tls(values: Mapping[str, Any]) -> None:
+    """Go on only where the settings of TLS fit each other.
+
+    Raises:
+        InvalidSetting: they do not.
+    """
+    authorities, certificate, key = (values[name] for name in _TLS_FILES)
+    if bool(certificate) != bool(key):
+        raise InvalidSetting(
+            "TF_SERVING_CERTIFICATE_FILE and TF_SERVING_KEY_FILE must be set together"
+        )
+    if not authorities:
+        raise InvalidSetting("TF_SERVING_CERTIFICATE_FILE needs TF_SERVING_CA_FILE to be set")
+    if len(values["tf_serving_host"]) > 1 and not values["tf_serving_name"]:
+        raise InvalidSetting(
+            "TF_SERVING_CA_FILE needs TF_SERVING_NAME where TF_SERVING_HOST has several addresses"
+        )
+    try:
+        read_tls_files(TlsFiles(authorities, certificate, key))
+    except ValueError as error:
+        raise InvalidSetting(f"TF_SERVING_CERTIFICATE_FILE: {error}") from error

@@ -16,8 +16,10 @@ from grpc import experimental
 from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import CallerGone, ModelFailed, ModelUnavailable
+from gateway.model_client.failures import Unreachable
 from gateway.model_client.messages import ModelSpec
-from gateway.model_client.statuses import Unreachable, error_of
+from gateway.model_client.statuses import error_of
+from gateway.model_client.tls import ClientTls
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -86,9 +88,17 @@ class Question:
             CallerGone: nobody waits any more.
             DeadlineExceeded: no time is left.
         """
+        self.check_caller()
+        return self.deadline.check("prediction")
+
+    def check_caller(self) -> None:
+        """Go on only where somebody waits.
+
+        Raises:
+            CallerGone: nobody does any more.
+        """
         if self.cancelled.is_set():
             raise CallerGone("The caller hung up while the model was asked.")
-        return self.deadline.check("prediction")
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,18 @@ class _Method:
 
     single: Callable[..., Any]
     future: Callable[..., Any]
+
+
+def _open(target: str, tls: ClientTls | None) -> Any:
+    if tls is None:
+        return grpc.insecure_channel(target, options=OPTIONS)
+    contents = tls.contents
+    credentials = grpc.ssl_channel_credentials(
+        contents.authorities, contents.key, contents.certificate
+    )
+    # The name is checked where a server is called by its own address, too.
+    options = (*OPTIONS, ("grpc.ssl_target_name_override", tls.server_name))
+    return grpc.secure_channel(target, credentials, options=options)
 
 
 def _method(channel: Any, path: str) -> _Method:
@@ -108,10 +130,12 @@ class Connection:
 
     Args:
         target: what to connect to, as gRPC writes it.
+        tls: what encrypts it; nothing does where there is none.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tls: ClientTls | None = None) -> None:
         self._target = target
+        self._tls = tls
         self._channel: Any = None
         self._former: Any = None
         self._methods: dict[str, _Method] = {}
@@ -140,8 +164,7 @@ class Connection:
         except grpc.RpcError as error:
             failure = error_of(call.code(), call.details() or "", question.spec)
             self._failing = isinstance(failure, Unreachable)
-            if question.cancelled.is_set():
-                question.check()
+            question.check_caller()
             raise failure from error
         finally:
             call.cancel()
@@ -161,7 +184,7 @@ class Connection:
             if self._closed:
                 raise ModelUnavailable("The gateway is stopping.")
             if self._channel is None:
-                self._channel = grpc.insecure_channel(self._target, options=OPTIONS)
+                self._channel = _open(self._target, self._tls)
                 self._methods = {path: _method(self._channel, path) for path in METHODS}
             return self._methods[path]
 
@@ -180,7 +203,8 @@ class Connection:
         """Let the next call begin on a channel of its own.
 
         A channel that could not resolve its name waits for up to two minutes before it asks again,
-        which no option changes; a new one asks at once. Calls that are under way keep theirs.
+        which no option changes; a new one asks at once. One whose credentials were exchanged keeps
+        the former ones. Calls that are under way keep theirs.
         """
         with self._lock:
             ended, self._former, self._channel = self._former, self._channel, None

@@ -18,6 +18,8 @@ from gateway.model_client.channel import (
     Connection,
     Question,
 )
+from gateway.model_client.failures import VersionMoved
+from gateway.model_client.guards import Circuit, Guards
 from gateway.model_client.messages import (
     Metadata,
     ModelSpec,
@@ -28,7 +30,7 @@ from gateway.model_client.messages import (
 )
 from gateway.model_client.retries import Retries
 from gateway.model_client.servers import Servers, ask_each, common_error, find_owner
-from gateway.model_client.statuses import Unreachable
+from gateway.model_client.tls import ClientTls
 
 __all__ = [
     "Metadata",
@@ -55,6 +57,9 @@ class ModelClient:
         target: where TensorFlow Serving answers: a host and a port, the host a name with any number
             of addresses; or several IP addresses of one family, each with a port.
         max_retries: further tries of a call while no server can be reached.
+        guards: bound these tries, and end predictions at once while nothing answers; shared with
+            the other workers.
+        tls: what encrypts connections; nothing does where there is none.
         on_retry: hears the model's name before each further try.
         lookup: asks the resolver for the addresses of a name.
     """
@@ -64,14 +69,18 @@ class ModelClient:
         target: Address | Sequence[Address],
         *,
         max_retries: int = 2,
+        guards: Guards | None = None,
+        tls: ClientTls | None = None,
         on_retry: Callable[[str], None] = _ignore,
         lookup: Callable[[Address], tuple[Address, ...]] = look_up,
     ) -> None:
         targets = _addresses(target)
-        self._balanced = Connection(target_uri(targets))
+        self._tls = tls
+        self._balanced = Connection(target_uri(targets), tls)
         self._addresses = Addresses(targets, lookup)
-        self._servers = Servers()
-        self._retries = Retries(max_retries, on_retry)
+        self._servers = Servers(tls)
+        self._guards = guards or Guards()
+        self._retries = Retries(max_retries, self._guards.budget, on_retry)
 
     def predict(
         self,
@@ -96,7 +105,7 @@ class ModelClient:
         Raises:
             ModelNotFound: no server has the model or the version.
             ModelUnavailable: no server could be reached, or not every one and none of the others
-                has what is named.
+                has what is named; or the model's circuit is open, and none was called.
             ModelOverloaded: the server's queue is full.
             ModelRejectedInput: the server calls the request wrong.
             ModelFailed: any other failure, or an answer that makes no sense.
@@ -109,7 +118,13 @@ class ModelClient:
                 f"The request for {spec} has {len(request)} bytes; {MAX_REQUEST_BYTES} are allowed."
             )
         question = Question(PREDICT, request, spec, deadline, cancelled or Cancellation())
-        return messages.read_prediction(self._retries.run(self._ask, question))
+        with self.circuit(spec.name).guard(deadline) as decides:
+            answer = self._ask(question) if decides else self._retries.run(self._ask, question)
+        return messages.read_prediction(answer)
+
+    def circuit(self, model: str) -> Circuit:
+        """What ends the model's predictions before they are made while nothing answers them."""
+        return self._guards.circuit(model)
 
     def metadata(self, spec: ModelSpec, deadline: Deadline) -> Metadata:
         """The signatures of one version; raises as `predict` does."""
@@ -120,7 +135,9 @@ class ModelClient:
         """The state of each version, newest first; the best of its states where servers differ.
 
         Servers that cannot be reached are left out. Where one answers here by its own address and
-        the last balanced call met none, balanced calls begin anew.
+        the last balanced call met none, balanced calls begin anew; so do all calls once the files
+        of TLS have changed. A circuit that is open lets the
+        next prediction decide.
 
         Raises:
             ModelNotFound: no server has the model.
@@ -128,6 +145,9 @@ class ModelClient:
             ModelFailed: any other failure.
             DeadlineExceeded: the time is up.
         """
+        if self._tls is not None and self._tls.refresh():
+            self._balanced.renew()
+            self._servers.renew()
         question = Question(STATUS, messages.status_request(model), ModelSpec(model), deadline)
         reports = []
         failures = []
@@ -141,6 +161,7 @@ class ModelClient:
             raise common_error(failures, question, self._addresses.is_spare)
         if self._balanced.failing:
             self._balanced.renew()
+        self.circuit(model).try_soon()
         return messages.merge_status(reports)
 
     def close(self) -> None:
@@ -165,7 +186,7 @@ class ModelClient:
             try:
                 return owner.ask(question)
             except ModelNotFound as error:
-                raise Unreachable(
+                raise VersionMoved(
                     f"TensorFlow Serving is exchanging {question.spec}.", retry_after=1
                 ) from error
 

@@ -1,16 +1,16 @@
 """How often and how soon a call is tried again.
 
-Full jitter under a cap, as "Exponential Backoff And Jitter" by Marc Brooker describes, and a budget
-across calls, so that an outage is not answered with a multiple of the load.
+Full jitter under a cap, as "Exponential Backoff And Jitter" by Marc Brooker describes. The budget
+of all workers (guards.py) keeps an outage from being answered with a multiple of the load.
 """
 
 import itertools
 import random
-import threading
 from collections.abc import Callable
 
 from gateway.model_client.channel import Question
-from gateway.model_client.statuses import Unreachable
+from gateway.model_client.failures import Unreachable
+from gateway.model_client.guards import RetryBudget
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
@@ -22,39 +22,12 @@ def jittered_pause(tries: int) -> float:
     return random.uniform(0.0, longest)  # noqa: S311 - not a secret
 
 
-class RetryBudget:
-    """What all calls together may spend on further tries.
-
-    Args:
-        reserve: tries that may follow each other without a success between them.
-        ratio: tries that each successful call earns.
-    """
-
-    def __init__(self, reserve: float = 50.0, ratio: float = 0.2) -> None:
-        self._reserve = reserve
-        self._ratio = ratio
-        self._balance = reserve
-        self._lock = threading.Lock()
-
-    def earn(self) -> None:
-        """A call succeeded."""
-        with self._lock:
-            self._balance = min(self._reserve, self._balance + self._ratio)
-
-    def spend(self) -> bool:
-        """Whether another try may be made; if so, it is paid for."""
-        with self._lock:
-            if self._balance < 1.0:
-                return False
-            self._balance -= 1.0
-            return True
-
-
 class Retries:
     """Repeats calls that met no server; the only layer that does.
 
     Args:
         max_retries: further tries of one call.
+        budget: what all calls may spend on further tries.
         on_retry: hears the model's name before each of them.
         pause: seconds before the next try, after so many.
     """
@@ -62,13 +35,14 @@ class Retries:
     def __init__(
         self,
         max_retries: int,
+        budget: RetryBudget,
         on_retry: Callable[[str], None],
         pause: Callable[[int], float] = jittered_pause,
     ) -> None:
         self._max_retries = max_retries
         self._on_retry = on_retry
         self._pause = pause
-        self._budget = RetryBudget()
+        self._budget = budget
 
     def run(self, attempt: Callable[[Question], bytes], question: Question) -> bytes:
         """The first answer.

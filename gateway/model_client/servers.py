@@ -15,11 +15,18 @@ from typing import Any
 
 import grpc
 
-from gateway.errors import DeadlineExceeded, GatewayError, ModelNotFound, ModelUnavailable
+from gateway.errors import (
+    DeadlineExceeded,
+    GatewayError,
+    ModelNotFound,
+    ModelUnavailable,
+)
 from gateway.model_client.addresses import Address, join_address, target_uri
 from gateway.model_client.channel import METADATA, Connection, Question
+from gateway.model_client.failures import Unreachable
 from gateway.model_client.messages import metadata_request
-from gateway.model_client.statuses import Unreachable, error_of
+from gateway.model_client.statuses import error_of
+from gateway.model_client.tls import ClientTls
 
 IDLE_SECONDS = 60.0
 """For so long is the connection to an address kept after its last call."""
@@ -32,9 +39,14 @@ ANSWER_SECONDS = 3.0
 
 
 class Servers:
-    """Connections by address, shared by threads; one that is not used is closed."""
+    """Connections by address, shared by threads; one that is not used is closed.
 
-    def __init__(self) -> None:
+    Args:
+        tls: what encrypts them; nothing does where there is none.
+    """
+
+    def __init__(self, tls: ClientTls | None = None) -> None:
+        self._tls = tls
         self._connections: dict[Address, Connection] = {}
         self._users: dict[Address, int] = {}
         self._used_at: dict[Address, float] = {}
@@ -54,7 +66,7 @@ class Servers:
             self._close_idle()
             for address in addresses:
                 if address not in self._connections:
-                    self._connections[address] = Connection(target_uri([address]))
+                    self._connections[address] = Connection(target_uri([address]), self._tls)
                 self._users[address] = self._users.get(address, 0) + 1
             held = {address: self._connections[address] for address in addresses}
         try:
@@ -64,6 +76,12 @@ class Servers:
                 for address in addresses:
                     self._users[address] -= 1
                     self._used_at[address] = time.monotonic()
+
+    def renew(self) -> None:
+        """Let the next call of each address begin on a connection of its own."""
+        with self._lock:
+            for connection in self._connections.values():
+                connection.renew()
 
     def close(self) -> None:
         """End every call and connection, for good."""

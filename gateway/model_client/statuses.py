@@ -12,8 +12,8 @@ from gateway.errors import (
     ModelNotFound,
     ModelOverloaded,
     ModelRejectedInput,
-    ModelUnavailable,
 )
+from gateway.model_client.failures import Unreachable
 from gateway.model_client.messages import ModelSpec
 
 _Code = grpc.StatusCode
@@ -26,10 +26,6 @@ class Outcome:
     error: type[GatewayError]
     sentence: str
     retry_after: int | None = None
-
-
-class Unreachable(ModelUnavailable):
-    """No server took the call, or the connection broke: another try may meet one that is there."""
 
 
 _FAILED = Outcome(ModelFailed, "TensorFlow Serving failed on {spec}.")

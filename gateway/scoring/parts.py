@@ -10,6 +10,7 @@ from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import CallerGone
 from gateway.model_client.client import Metadata, ModelSpec, Prediction, VersionStatus
+from gateway.model_client.guards import Circuit
 from gateway.scoring.contract import Preprocessing
 from gateway.scoring.stages import Stages
 
@@ -28,6 +29,9 @@ class Model(Protocol):
         cancelled: Cancellation | None = None,
     ) -> Prediction:
         """Run one signature."""
+
+    def circuit(self, model: str) -> Circuit:
+        """What ends the model's predictions before they are made while nothing answers them."""
 
     def metadata(self, spec: ModelSpec, deadline: Deadline) -> Metadata:
         """The signatures of one version."""

@@ -8,11 +8,11 @@ which are used again, play no part. Child processes do not inherit these locks.
 
 import fcntl
 import mmap
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+from gateway.shared_words import nameless_file
 
 SLOTS = 1024
 
@@ -39,7 +39,7 @@ class ProcessTable:
     """
 
     def __init__(self) -> None:
-        self._file = _nameless_file()
+        self._file = nameless_file()
         memory = mmap.mmap(-1, (_FIRST_SLOT + 2 * SLOTS) * _WORD)
         self._words = memoryview(memory).cast("Q")
         self._own: int | None = None
@@ -110,15 +110,3 @@ class ProcessTable:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _FIRST_SLOT_LOCK + number)
             return True
         return False
-
-
-def _nameless_file() -> int:
-    """A file that no path leads to and no directory needs to be writable for, where there is one.
-
-    It is never closed: closing any descriptor of a file gives up the process's locks on it.
-    """
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("process-table")
-    descriptor, path = tempfile.mkstemp()
-    os.unlink(path)
-    return descriptor

@@ -104,6 +104,7 @@ class Scorer:
         Raises:
             GatewayError: the model cannot answer, or the time is up.
         """
+        self._model.circuit(spec.name).check()
         self._contracts.contract_for(spec, context.deadline)
         files = self._files(pictures, context)
         decoded: _Decoded = {}

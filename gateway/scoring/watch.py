@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gateway.deadline import Deadline
 from gateway.errors import GatewayError, ModelNotFound, ModelUnavailable
 from gateway.model_client.client import ModelSpec, VersionStatus
+from gateway.model_client.guards import State
 from gateway.scoring.contract import ModelContract
 from gateway.scoring.contracts import AVAILABLE, ContractStore, newest_available, nothing_loaded
 from gateway.scoring.first_start import FirstStart
@@ -165,7 +166,9 @@ class ModelWatcher:
         return self._contracts.contract_for(ModelSpec(name, version=version), deadline)
 
     def _probe_once(self, contract: ModelContract) -> None:
+        """Again while the model's circuit is not closed, so that no caller need close it."""
         key = (contract.model, contract.version)
-        if key not in self._probed:
+        closed = self._model.circuit(contract.model).state is State.CLOSED
+        if key not in self._probed or not closed:
             self._probe(contract, Deadline.after(self._probe_timeout))
             self._probed.add(key)

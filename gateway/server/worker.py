@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -25,7 +25,14 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gasgi import ASGIWorker
 
 from gateway import logs
-from gateway.metrics import Exposition, MeasuredBudget, Metrics, Uncounted, forget_process
+from gateway.metrics import (
+    Exposition,
+    MeasuredBudget,
+    MeasuredCircuit,
+    Metrics,
+    Uncounted,
+    forget_process,
+)
 from gateway.server.connection import Connection
 from gateway.server.listeners import Board, Listener, refuse_newcomers
 from gateway.server.shell import Shell
@@ -59,6 +66,7 @@ class Plan:
     listeners: tuple[socket.socket, socket.socket]
     make_application: Callable[[Metrics], Application]
     budget: MeasuredBudget | None = None
+    circuits: Sequence[MeasuredCircuit] = ()
 
 
 class GatewayWorker(ASGIWorker):  # type: ignore[misc]
@@ -78,7 +86,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         write = partial(self.app.board.write, self.slot)
         self._callers = Shell(settings, application, metrics, write)
         narrow = dataclasses.replace(settings, threads=1, max_connections=32, max_in_flight=8)
-        self._readers = Shell(narrow, Exposition(metrics, plan.budget), Uncounted())
+        self._readers = Shell(narrow, Exposition(metrics, plan.budget, plan.circuits), Uncounted())
         self._stopping = asyncio.Event()
         allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
 

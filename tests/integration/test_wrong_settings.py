@@ -18,6 +18,19 @@ WRONG = {
         "serving-a:8500,serving-b:8500",
         "must be host:port, or several IP addresses of one family with ports",
     ),
+    "TF_SERVING_CA_FILE": (
+        "/nowhere/ca.pem",
+        "must be a file of certificates in PEM (No such file or directory)",
+    ),
+    "TF_SERVING_CERTIFICATE_FILE": (
+        __file__,
+        "must be a file of certificates in PEM (no certificate or crl found)",
+    ),
+    "TF_SERVING_KEY_FILE": (
+        "/nowhere/key.pem",
+        "must be a file that can be read (No such file or directory)",
+    ),
+    "TF_SERVING_NAME": ("serving:8500/", "must be the name or IP address of a host"),
     "MODELS": ("clothing/model", LIST + "of model names without / and :"),
     "CONTRACT_FILES": ("contract.json", LIST + "of model=/path/to/contract.json"),
     "BIND": ("9696", "must be host:port, an IPv6 address in square brackets"),
@@ -73,6 +86,7 @@ WRONG = {
         "must be * or a comma-separated list such as https://example.org",
     ),
     "MAX_MODEL_RETRIES": ("11", "must be a whole number from 0 to 10"),
+    "CIRCUIT_MIN_TIME": ("-1", "must be a number of seconds from 0 to 600"),
     "MODEL_WATCH_INTERVAL": ("0.01", "must be a number of seconds from 0.05 to 3600"),
     "LOG_LEVEL": ("info\n", "must be one of debug, info, warning, error"),
 }

@@ -33,6 +33,7 @@ from gateway.model_client.client import (
     TensorSpec,
     VersionStatus,
 )
+from gateway.model_client.guards import Circuit, Guards
 from gateway.scoring.contract import Preprocessing
 from gateway.scoring.first_start import FirstStart
 from gateway.settings import Settings
@@ -94,6 +95,7 @@ class FakeServing:
     failure: GatewayError | None = None
     calls: list[tuple[str, ModelSpec]] = field(default_factory=list)
     predictions: list[tuple[ModelSpec, str, tuple[int, ...]]] = field(default_factory=list)
+    guards: Guards = field(default_factory=Guards)
     turns: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
 
     def predict(
@@ -112,6 +114,9 @@ class FakeServing:
             return Prediction(version, {"contract": text})
         self.predictions.append((spec, signature, inputs["image"].shape))
         return Prediction(version, {"scores": model.answer(inputs["image"])})
+
+    def circuit(self, model: str) -> Circuit:
+        return self.guards.circuit(model)
 
     def metadata(self, spec: ModelSpec, deadline: Deadline) -> Metadata:
         version, model = self._find("metadata", spec)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gateway.metrics import Exposition, Metrics
+from gateway.model_client.guards import State
 
 
 class HalfUsedBudget:
@@ -14,10 +15,19 @@ class HalfUsedBudget:
         return 500
 
 
+class HalfOpenCircuit:
+    """A circuit that has opened twice."""
+
+    model = "clothing-model"
+    state = State.HALF_OPEN
+    times_opened = 2
+
+
 def exposed(metrics: Metrics) -> dict[str, float]:
     """Every sample that /metrics shows."""
     environ: dict[str, Any] = {"PATH_INFO": "/metrics"}
-    text = b"".join(Exposition(metrics, HalfUsedBudget())(environ, lambda *_: None)).decode()
+    exposition = Exposition(metrics, HalfUsedBudget(), [HalfOpenCircuit()])
+    text = b"".join(exposition(environ, lambda *_: None)).decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
@@ -45,6 +55,16 @@ def test_gauges_say_the_last_number() -> None:
 
     assert samples["tensorgate_in_flight"] == 1
     assert samples["tensorgate_connections"] == 10
+
+
+def test_each_models_circuit_has_one_state() -> None:
+    samples = exposed(Metrics())
+    states = {
+        state: samples[f'tensorgate_model_circuit{{model="clothing-model",state="{state}"}}']
+        for state in ("closed", "open", "half-open")
+    }
+    assert states == {"closed": 0, "open": 0, "half-open": 1}
+    assert samples['tensorgate_model_circuit_opened_total{model="clothing-model"}'] == 2
 
 
 def test_refusals_and_retries_are_counted() -> None:

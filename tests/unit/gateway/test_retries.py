@@ -10,9 +10,12 @@ from gateway.deadline import Deadline
 from gateway.errors import ModelFailed, ModelOverloaded, ModelUnavailable
 from gateway.model_client import retries
 from gateway.model_client.channel import Question
+from gateway.model_client.failures import Unreachable
+from gateway.model_client.guards import RetryBudget
 from gateway.model_client.messages import ModelSpec
-from gateway.model_client.retries import Retries, RetryBudget
-from gateway.model_client.statuses import Unreachable
+from gateway.model_client.retries import Retries
+
+RESERVE = 16
 
 
 def question(seconds: float = 60.0, cancelled: Cancellation | None = None) -> Question:
@@ -42,7 +45,7 @@ def never_waits(tries: int) -> float:
 def retries_of(
     heard: list[str], max_retries: int = 2, pause: Callable[[int], float] = never_waits
 ) -> Retries:
-    return Retries(max_retries, heard.append, pause)
+    return Retries(max_retries, RetryBudget(RESERVE), heard.append, pause)
 
 
 def test_a_call_that_met_no_server_is_repeated_and_counted_by_model() -> None:
@@ -96,7 +99,7 @@ def test_an_outage_costs_a_bounded_number_of_further_tries() -> None:
         with pytest.raises(ModelUnavailable):
             together.run(server, question())
     assert len(heard) == server.calls - 1000
-    assert len(heard) <= 50
+    assert len(heard) == RESERVE
 
 
 def test_a_server_that_fails_every_second_call_is_retried_for_a_fifth_of_them() -> None:
@@ -114,11 +117,11 @@ def test_a_server_that_fails_every_second_call_is_retried_for_a_fifth_of_them() 
             together.run(flapping, question())
         except ModelUnavailable:
             continue
-    assert len(heard) <= 50 + 0.2 * 2000
+    assert RESERVE < len(heard) <= RESERVE + 0.2 * 2000
 
 
 def test_after_an_outage_successes_earn_new_tries() -> None:
-    budget = RetryBudget(reserve=2, ratio=0.2)
+    budget = RetryBudget(reserve=2)
     assert [budget.spend() for _ in range(3)] == [True, True, False]
     for _ in range(4):
         budget.earn()

@@ -313,6 +313,7 @@ class SlowServing:
             serving.status,
             serving.metadata,
         )
+        self.circuit = serving.circuit
 
     def metadata(self, spec: ModelSpec, deadline: Deadline) -> Metadata:
         self.asked.set()

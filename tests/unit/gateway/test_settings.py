@@ -13,6 +13,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\| (.+) \|$", re.MULTILINE)
 WRONG = {
     "TF_SERVING_HOST": "localhost",
+    "TF_SERVING_NAME": "a b",
     "MODELS": "a/b",
     "CONTRACT_FILES": "clothing-model=/nowhere/contract.json",
     "BIND": "127.0.0.1",

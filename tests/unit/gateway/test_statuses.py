@@ -6,8 +6,9 @@ import grpc
 import pytest
 
 from gateway import errors
+from gateway.model_client.failures import Unreachable
 from gateway.model_client.messages import ModelSpec
-from gateway.model_client.statuses import OUTCOMES, Unreachable, error_of
+from gateway.model_client.statuses import OUTCOMES, error_of
 
 LATEST = ModelSpec("clothing-model")
 CODE = grpc.StatusCode
