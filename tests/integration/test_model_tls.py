@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,8 +223,9 @@ def test_the_key_of_another_certificate_is_not_used(sides: Sides) -> None:
 
 def test_a_passphrase_is_not_asked_for(sides: Sides) -> None:
     locked = sides.gateway.directory / "locked.pem"
-    command = ["openssl", "pkcs8", "-topk8", "-in", sides.gateway.key, "-passout", "pass:secret"]
-    subprocess.run([*command, "-out", locked], check=True, capture_output=True)
+    command = ["openssl", "pkcs8", "-topk8", "-in", str(sides.gateway.key)]
+    command += ["-passout", "pass:secret", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
     with pytest.raises(ValueError, match="without a passphrase"):
         ClientTls(TlsFiles(sides.gateway.authorities, sides.gateway.certificate, locked), SERVER)
     with pytest.raises(InvalidSetting, match=r"TF_SERVING_KEY_FILE=.*without a passphrase"):
@@ -289,12 +291,10 @@ def test_a_gateway_predicts_over_tls_and_follows_its_files(tmp_path: Path, sides
     base = tmp_path / "sized"
     shutil.copytree(tmp_path / "models" / "server-1" / "sized" / "1", base / "1")
     config = sides.server.ssl_config(client_verify=True)
-    settings = environment(sides, CA, CERTIFICATE, KEY)
+    settings: dict[str, Any] = {**environment(sides, CA, CERTIFICATE, KEY), "models": "sized"}
     with (
         starting(model_name="sized", model_base_path=base, ssl_config_file=config) as server,
-        gateway(
-            ("127.0.0.1", server.port), models="sized", tf_serving_name=SERVER, **settings
-        ) as started,
+        gateway(("127.0.0.1", server.port), tf_serving_name=SERVER, **settings) as started,
     ):
         answer = started.predict({"image": GRAY})
         assert answer.status == 200
