@@ -69,7 +69,11 @@ Script = Callable[[Visit], None]
 
 
 class HostileOrigin:
-    """Listens while it is entered; counts connections and keeps the requests read."""
+    """Listens while it is entered; counts connections and keeps the requests read.
+
+    `script` and `tls` may be changed for the connections to come. At the address `::` it listens on
+    all of IPv4 and IPv6.
+    """
 
     def __init__(
         self,
@@ -82,9 +86,12 @@ class HostileOrigin:
         self.connections = 0
         self.stopping = threading.Event()
         self.gone = threading.Semaphore(0)
-        self._script = script
-        self._tls = tls
-        self._listening = socket.create_server((address, port))
+        self.script = script
+        self.tls = tls
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listening = socket.create_server(
+            (address, port), family=family, dualstack_ipv6=address == "::"
+        )
         self.port: int = self._listening.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -93,6 +100,18 @@ class HostileOrigin:
     def url(self) -> str:
         """A picture of this host, by the address it listens on."""
         return f"http://127.0.0.1:{self.port}/picture.jpg"
+
+    @property
+    def open_connections(self) -> int:
+        """Connections whose script has not ended."""
+        return len(self._open)
+
+    def hang_up(self) -> None:
+        """End all connections."""
+        for connected in list(self._open):
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own, which takes TLS away from the script that uses it.
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -108,9 +127,7 @@ class HostileOrigin:
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        for connected in list(self._open):
-            with contextlib.suppress(OSError):
-                connected.shutdown(socket.SHUT_RDWR)
+        self.hang_up()
         for thread in self._threads:
             thread.join(GIVE_UP_SECONDS)
 
@@ -127,18 +144,30 @@ class HostileOrigin:
             thread.start()
 
     def _serve(self, connected: socket.socket) -> None:
-        plain = connected
         try:
             with contextlib.suppress(OSError):
                 connected.settimeout(GIVE_UP_SECONDS)
-                if self._tls is not None:
-                    connected = self._tls.wrap_socket(connected, server_side=True)
-                self._script(Visit(connected, self))
+                if self.tls is not None:
+                    connected = self._secured(connected, self.tls)
+                self.script(Visit(connected, self))
                 _say_goodbye(connected)
         finally:
-            self._open.discard(plain)
+            self._open.discard(connected)
             connected.close()
             self.gone.release()
+
+    def _secured(self, connected: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
+        """TLS on a connection, which a socket of its own then stands for."""
+        secured = tls.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
+        self._open.discard(connected)
+        self._open.add(secured)
+        try:
+            secured.do_handshake()
+        except OSError:
+            self._open.discard(secured)
+            secured.close()
+            raise
+        return secured
 
 
 def _say_goodbye(connected: socket.socket) -> None:

@@ -86,7 +86,7 @@ class Fetcher:
             OriginTimeout: its host is too slow.
             ImageTooLarge: there are more bytes than the settings allow.
             Overloaded: too many fetches run, and none ended in time.
-            DeadlineExceeded: the request's own time ran out.
+            DeadlineExceeded: the request's own time ran out once a host was connected to.
             CallerGone: the caller hung up.
         """
         parsed = parse(url, self._policy)
@@ -95,23 +95,19 @@ class Fetcher:
             with self._places.hold("all", patience):
                 return self._follow(parsed, patience)
         except TimeUp as error:
-            self._check(deadline, error)
+            if deadline.expired():
+                message = "The time for this request ran out while its picture was fetched."
+                raise DeadlineExceeded(message) from error
             raise OriginTimeout(
                 f"The picture's host did not deliver within {self._timeout:g} seconds."
             ) from error
         except (NotAdmitted, NameUnknown, Unreachable) as error:
-            self._check(deadline, error)
             raise URLNotAllowed(NOT_ALLOWED, log_detail=str(error)) from error
 
     def close(self) -> None:
         """Close what is kept open."""
         self._transport.close()
         self._resolver.close()
-
-    def _check(self, deadline: Deadline, error: Exception) -> None:
-        if deadline.expired():
-            message = "The time for this request ran out while its picture was fetched."
-            raise DeadlineExceeded(message, log_detail=str(error)) from error
 
     def _follow(self, url: PictureURL, patience: Patience) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
