@@ -2,13 +2,14 @@
 
 Every line has `time`, `level`, `logger` and `message`; a request's line adds what was asked, what
 was answered and how long each stage took. JSON escapes whatever a caller sent, so no line can be
-forged. A query string is never logged, and a path only up to 200 characters.
+forged. A query string is never logged, a path only up to 200 characters, and an API key nowhere.
 """
 
 import contextlib
 import json
 import logging
 import os
+import re
 import select
 import sys
 import time
@@ -17,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn import glogging
 
+from gateway.callers import Caller
+from gateway.keys import PREFIX
+
 if TYPE_CHECKING:
     from gateway.server.answers import Answer
     from gateway.server.head import Head
-    from gateway.server.wsgi import Call, Peer
+    from gateway.server.wsgi import Call
 
 LONGEST_PATH = 200
 LINES_WAITING = 10_000
@@ -30,6 +34,9 @@ FIELDS_OF_ANSWER = {
     "timing": "server-timing",
 }
 """What a request's line takes from the application's answer, where that has it."""
+
+_KEY = re.compile(PREFIX + "[A-Za-z0-9_-]{30,}")
+"""What begins like one of our API keys, wherever a caller has put it, and however it was cut."""
 
 access_log = logging.getLogger("tensorgate.access")
 
@@ -49,7 +56,7 @@ class JSONLines(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _KEY.sub("(an API key)", json.dumps(line, default=str))
 
 
 class UnhurriedHandler(logging.Handler):
@@ -122,12 +129,12 @@ class ServerLog(glogging.Logger):  # type: ignore[misc]
 
 
 def access(
-    head: "Head | None", answer: "Answer", request_id: str, peer: "Peer", seconds: float
+    head: "Head | None", answer: "Answer", request_id: str, caller: Caller, seconds: float
 ) -> None:
     """Write the line of a request that was answered."""
     if not access_log.isEnabledFor(logging.INFO):
         return
-    fields = _request_fields(head, request_id, peer)
+    fields = fields_of_head(head, request_id, caller)
     fields |= {"status": answer.status, "seconds": round(seconds, 6), "bytes": len(answer.body)}
     if answer.refused:
         fields["refused"] = answer.refused
@@ -140,14 +147,21 @@ def access(
 
 def caller_gone(call: "Call") -> None:
     """Write the line of a request whose caller hung up."""
-    fields = _request_fields(call.head, call.request_id, call.peer)
+    fields = fields_of_head(call.head, call.request_id, call.caller)
     access_log.info("caller gone", extra={"fields": fields})
 
 
-def _request_fields(head: "Head | None", request_id: str, peer: "Peer") -> dict[str, Any]:
-    return {
-        "request_id": request_id,
-        "caller": peer.caller[0],
-        "method": head.method if head else "",
-        "path": head.path[:LONGEST_PATH] if head else "",
-    }
+def fields_of_head(head: "Head | None", request_id: str, caller: Caller) -> dict[str, Any]:
+    """What a line says of a request, whose head may have been too broken to be read."""
+    method, path = (head.method, head.path) if head else ("", "")
+    return request_fields(method, path, request_id, caller)
+
+
+def request_fields(method: str, path: str, request_id: str, caller: Caller) -> dict[str, Any]:
+    """What a line says of a request: who asked for what."""
+    fields = {"request_id": request_id, "caller": caller.address}
+    if caller.proxy:
+        fields["proxy"] = caller.proxy
+    if caller.key:
+        fields["key"] = caller.key
+    return {**fields, "method": method, "path": path[:LONGEST_PATH]}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway import keys, rates
 from gateway.cpu import available_cpus
 from gateway.model_client.tls import TlsFiles, check_certificates, check_key, read_tls_files
 
@@ -249,6 +250,24 @@ def _network(item: str) -> AllowedNetwork:
         raise ValueError(f"must hold networks such as 10.0.0.0/8: {error}") from error
 
 
+def proxies(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """A comma-separated list of networks, without ports."""
+    try:
+        return tuple(ipaddress.ip_network(item) for item in names(value))
+    except ValueError as error:
+        raise ValueError(f"must hold networks such as 10.0.0.0/8: {error}") from error
+
+
+def keys_file(value: str) -> str:
+    """The path of a file of API keys, which is read to see whether it is right; empty is none."""
+    try:
+        if value:
+            keys.parse(keys.read_content(Path(value)))
+    except keys.BrokenKeys as error:
+        raise ValueError(f"is not a file of API keys: {error}") from error
+    return value
+
+
 def origins(value: str) -> tuple[str, ...]:
     """A comma-separated list of origins as browsers write them, or `*` alone for any."""
     items = names(value)
@@ -429,6 +448,19 @@ class Settings:
         loop_token,
         "Word by which the gateway knows its own fetches, one for all replicas; empty is random.",
     )
+    api_keys_file: str = setting(
+        "", keys_file, "File of hashed API keys; with it every request but probes needs a key."
+    )
+    rate_limits: tuple[rates.Rate, ...] = setting(
+        "",
+        rates.parse_rates,
+        "Pictures a caller may ask for: key=600/minute, address=60/minute or both; empty is any.",
+    )
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = setting(
+        "",
+        proxies,
+        "Networks of the proxies whose X-Forwarded-For names the caller, comma-separated.",
+    )
     allowed_hosts: tuple[str, ...] = setting(
         "", names, "Host names that callers may address the gateway by; empty is any."
     )
@@ -472,6 +504,11 @@ class Settings:
         values["circuit_min_time"] = values["circuit_min_time"] or values["request_timeout"] / 2
         values["workers"] = values["workers"] or available_cpus()
         values["max_in_flight"] = values["max_in_flight"] or 4 * values["threads"]
+        if not values["api_keys_file"] and any(rate.of == "key" for rate in values["rate_limits"]):
+            raise InvalidSetting(
+                f"RATE_LIMITS={environment['RATE_LIMITS']!r} limits keys, but API_KEYS_FILE names "
+                "no file of keys"
+            )
         values["loop_token"] = values["loop_token"] or f"tensorgate-{secrets.token_hex(16)}"
         return cls(**values)
 

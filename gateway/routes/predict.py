@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from gateway import problem
@@ -14,7 +14,7 @@ from gateway.metrics import Metrics
 from gateway.routes import calls
 from gateway.routes.bodies import Question, read_question
 from gateway.scoring.named import named_scores
-from gateway.scoring.parts import Context
+from gateway.scoring.parts import Context, Picture
 from gateway.scoring.score import Scored, Scorer
 from gateway.scoring.stages import Stages
 from gateway.settings import Settings
@@ -39,6 +39,7 @@ def predict_routes(settings: Settings, scorer: Scorer, metrics: Metrics) -> Blue
         with _counted(metrics, context.stages) as tally:
             question = read_question(request, settings)
             tally.model = question.spec.name
+            calls.count_pictures(len(question.pictures))
             scored = scorer.score(question.pictures, question.spec, context)
             tally.version = scored.version
             return _response(question, scored, context, tally)
@@ -72,9 +73,13 @@ def _response(question: Question, scored: Scored, context: Context, tally: _Tall
     """The answer; a single picture's error is raised, a list's errors stand in their places."""
     failure = scored.failure
     if failure is not None and not question.listed:
+        g.picture = question.pictures[0]
         raise failure
     tally.outcome = failure.kind.value if failure is not None else "ok"
-    answers = [_answer(row, question, scored) for row in scored.rows]
+    answers = [
+        _answer(row, picture, question, scored)
+        for row, picture in zip(scored.rows, question.pictures, strict=True)
+    ]
     if question.listed:
         response = calls.json_response({"predictions": answers})
     else:
@@ -86,10 +91,10 @@ def _response(question: Question, scored: Scored, context: Context, tally: _Tall
     return response
 
 
-def _answer(row: Any, question: Question, scored: Scored) -> dict[str, Any]:
+def _answer(row: Any, picture: Picture, question: Question, scored: Scored) -> dict[str, Any]:
     """One picture's place in a list: its scores, or its own error in the shape of all errors."""
     if isinstance(row, GatewayError):
-        calls.log_error(row)
+        calls.log_error(row, picture)
         return {"error": problem.problem_of_error(row, calls.request_id())}
     return {
         "scores": named_scores(

@@ -10,6 +10,18 @@ from gateway.server.refusals import Refusal
 
 HOP_BY_HOP = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
 WITHOUT_BODY = frozenset({204, 304})
+PROTECTION = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+"""What keeps a browser from keeping, running, framing, embedding or guessing at an answer.
+
+Pages of other origins that may call (`cross_origin.py`) read answers all the same: they ask by
+CORS, to which Cross-Origin-Resource-Policy does not apply (Fetch standard, section 3.7).
+"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,11 @@ def of_refusal(refusal: Refusal, request_id: str) -> Answer:
     """The answer that a refusal is."""
     headers = (("Content-Type", problem.CONTENT_TYPE), *refusal.headers)
     return Answer(refusal.status, headers, refusal.body(request_id), refusal.slug)
+
+
+def protection(answer: Answer) -> list[tuple[str, str]]:
+    """The fields of PROTECTION, but those that the application has set by itself."""
+    return [(name, value) for name, value in PROTECTION if answer.header(name.lower()) is None]
 
 
 def encode(answer: Answer, head: Head | None, extra: tuple[tuple[str, str], ...]) -> bytes:

@@ -13,11 +13,13 @@ import select
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from gunicorn.asgi import parser as http
 
-from gateway import logs
+from gateway import audit, logs
+from gateway.callers import find_caller
 from gateway.deadline import Deadline
 from gateway.server import answers, cross_origin, refusals
 from gateway.server.answers import Answer
@@ -75,12 +77,12 @@ class Connection(asyncio.Protocol):
         self._call: Call | None = None
         self._leave: Callable[[], None] | None = None
         self._held = 0
-        self._begin()
 
     def _begin(self) -> None:
         """Forget the last request."""
         self._started = 0.0
         self._request_id = ""
+        self._caller = find_caller(self._peer.caller[0], (), ())
         self._head: Head | None = None
         self._head_bytes = 0
         self._refusal: Refusal | None = None
@@ -97,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0)
         self._peer = Peer(_end(transport, "peername"), _end(transport, "sockname"))
+        self._begin()
         if self._shell.opened(self):
             self._wait(self._settings.head_timeout)
         else:
@@ -190,12 +193,15 @@ class Connection(asyncio.Protocol):
         """The parser has a whole head. Whether the body will be read is judged before it is."""
         self._phase = Phase.BODY
         self._request_id = request_id_of(self._parser)
-        admission = self._shell.admission
+        admission, access = self._shell.admission, self._shell.access
         try:
             self._head = head = read_head(self._parser)
+            self._caller = access.identify(head, self._peer.caller[0])
             admission.check_caller(head)
             self._page_fields = cross_origin.fields(head, self._settings.allowed_origins)
+            self._caller = access.check_key(head, self._caller)
             self._limit = admission.check_size(head)
+            access.check_rate(head, self._caller)
         except Refusal as refusal:
             self._refusal = refusal
         return False
@@ -257,7 +263,16 @@ class Connection(asyncio.Protocol):
             self._write(preflight)
             return
         body, self._body = bytes(self._body), bytearray()
-        call = Call(head, body, self._request_id, self._deadline(), time.monotonic(), self._peer)
+        call = Call(
+            head,
+            body,
+            self._request_id,
+            self._deadline(),
+            time.monotonic(),
+            self._peer,
+            self._caller,
+            partial(self._shell.access.count_pictures, self._caller),
+        )
         try:
             self._leave = self._shell.enter(call, lambda answer: self._answered(call, answer))
         except Refusal as refusal:
@@ -293,7 +308,9 @@ class Connection(asyncio.Protocol):
         self._shell.metrics.refused(refusal.slug)
         self._close_after = self._close_after or not self._parser.is_complete
         self._request_id = self._request_id or str(uuid.uuid4())
+        fields = logs.fields_of_head(self._head, self._request_id, self._caller)
         self._write(answers.of_refusal(refusal, self._request_id))
+        audit.refused(refusal.slug, refusal.detail, fields)
 
     def _write(self, answer: Answer) -> None:
         keep = self._head is not None and self._head.keep_alive
@@ -303,14 +320,14 @@ class Connection(asyncio.Protocol):
         self._set_timer(self._settings.answer_timeout, self.cut)
         self._transport.write(answers.encode(answer, self._head, self._fields(answer)))
         logs.access(
-            self._head, answer, self._request_id, self._peer, time.monotonic() - self._started
+            self._head, answer, self._request_id, self._caller, time.monotonic() - self._started
         )
         if self._flushed:
             self._written()
 
     def _fields(self, answer: Answer) -> tuple[tuple[str, str], ...]:
         """The server's own fields of an answer."""
-        fields: list[tuple[str, str]] = []
+        fields = answers.protection(answer)
         if answer.header("x-request-id") is None:
             fields.append(("X-Request-ID", self._request_id))
         fields += self._page_fields

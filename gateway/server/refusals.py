@@ -14,6 +14,8 @@ from gateway.errors import DeadlineExceeded, GatewayError, InternalError, Overlo
 MAX_REQUEST_LINE = 8190
 MAX_HEADER_FIELDS = 100
 MAX_HEADER_FIELD = 8190
+CHALLENGE = 'Bearer realm="tensorgate"'
+"""How to show who one is (RFC 6750 section 3)."""
 
 Headers = Sequence[tuple[str, str]]
 
@@ -63,6 +65,18 @@ def of_parse_error(error: http.ParseError) -> Refusal:
 def malformed(detail: str) -> Refusal:
     """The bytes are not one well-formed HTTP request."""
     return Refusal(400, "malformed-http", "The HTTP request is malformed", detail)
+
+
+def key_missing() -> Refusal:
+    """No API key, where one is needed."""
+    detail = "Send an API key, as `Authorization: Bearer` and the key, or as X-API-Key."
+    return _of_status(401, detail, [("WWW-Authenticate", CHALLENGE)])
+
+
+def key_not_valid(detail: str) -> Refusal:
+    """Something in place of an API key that is none."""
+    challenge = f'{CHALLENGE}, error="invalid_token"'
+    return _of_status(401, detail, [("WWW-Authenticate", challenge)])
 
 
 def origin_not_allowed() -> Refusal:

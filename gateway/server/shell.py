@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gateway.access import Access
 from gateway.admission import OPERATIONS, Admission
 from gateway.metrics import ServerMetrics
 from gateway.server import refusals, wsgi
@@ -31,6 +32,7 @@ class Shell:
         application: a WSGI application, called in the pool's threads.
         metrics: what is counted.
         connections_changed: told the number of connections whenever it changes.
+        access: who may call and how often; None is anybody, always.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Shell:
         application: Application,
         metrics: ServerMetrics,
         connections_changed: Callable[[int], object] = lambda _open: None,
+        access: Access | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self._connections_changed = connections_changed
         self.admission = Admission(settings, metrics.in_flight)
+        self.access = access or Access()
         self.draining = False
         self.connections: set[Connection] = set()
         self._application = application

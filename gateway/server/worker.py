@@ -24,7 +24,8 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gasgi import ASGIWorker
 
-from gateway import logs
+from gateway import audit, logs
+from gateway.access import Access
 from gateway.metrics import (
     Exposition,
     MeasuredBudget,
@@ -84,7 +85,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         metrics = Metrics(settings.models)
         application = plan.make_application(metrics)
         write = partial(self.app.board.write, self.slot)
-        self._callers = Shell(settings, application, metrics, write)
+        self._callers = Shell(settings, application, metrics, write, self.app.access)
         narrow = dataclasses.replace(settings, threads=1, max_connections=32, max_in_flight=8)
         self._readers = Shell(narrow, Exposition(metrics, plan.budget, plan.circuits), Uncounted())
         self._stopping = asyncio.Event()
@@ -143,12 +144,15 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
             await self._beat(1.0)
         if not self._quick_shutdown:
             await self._drain(listener)
+        audit.flush()
         self._callers.stop()
         self._readers.stop()
 
     async def _beat(self, seconds: float) -> None:
         """Tell the master that this process lives, and wait, though not for a stop."""
         self.notify()
+        self.app.access.refresh()
+        audit.flush()
         logs.flush()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
@@ -166,6 +170,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         quiet = min(QUIET_SECONDS, self._settings.drain_timeout)
         while self.loop.time() < begun + self._settings.drain_timeout:
             self.notify()
+            self.app.access.refresh()
             await asyncio.sleep(0.05)
             if self._callers.finished or self._quick_shutdown:
                 return
@@ -194,8 +199,10 @@ class Master(Arbiter):  # type: ignore[misc]
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         """The signals that have come; StopIteration, which ends gunicorn's loop, when it is time.
 
-        After SIGTERM another one changes nothing.
+        After SIGTERM another one changes nothing. Workers that are forked later begin with the
+        keys that are known here.
         """
+        self.app.access.refresh()
         left = self._stop_at - time.monotonic()
         if left <= 0:
             raise StopIteration
@@ -217,6 +224,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.board = Board(2 * plan.settings.workers + 2)
+        self.access = Access.from_settings(plan.settings)
         self._bind = [f"fd://{listener.detach()}" for listener in plan.listeners]
         super().__init__()
 

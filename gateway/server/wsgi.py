@@ -7,6 +7,9 @@ The application finds these keys in its environ beside WSGI's own:
 - `tensorgate.queue_seconds`: float, how long the whole request waited for a thread
 - `tensorgate.cancelled`: Cancellation, set when nobody waits for the answer any more
 - `tensorgate.draining`: bool, whether the process is about to stop
+- `tensorgate.caller`: Caller, who asks; REMOTE_ADDR is its address, and not a trusted proxy's
+- `tensorgate.count_pictures`: to be called once with the number of the request's pictures; raises
+  RateLimited when they are too many for this caller now
 """
 
 import io
@@ -15,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.callers import Caller
 from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.server.answers import Answer
@@ -22,7 +26,12 @@ from gateway.server.head import Head
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-_LEFT_OUT = frozenset({"content-length", "content-type", "transfer-encoding", "expect", "proxy"})
+_LEFT_OUT = frozenset(
+    {
+        *("content-length", "content-type", "transfer-encoding", "expect", "proxy"),
+        *("authorization", "x-api-key"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Call:
     deadline: Deadline
     read: float
     peer: Peer
+    caller: Caller
+    count_pictures: Callable[[int], object]
     cancelled: Cancellation = field(default_factory=Cancellation)
 
 
@@ -64,6 +75,8 @@ def environ_of(call: Call, now: float, *, draining: bool) -> dict[str, Any]:
         "tensorgate.queue_seconds": now - call.read,
         "tensorgate.cancelled": call.cancelled,
         "tensorgate.draining": draining,
+        "tensorgate.caller": call.caller,
+        "tensorgate.count_pictures": call.count_pictures,
     }
 
 
@@ -77,7 +90,7 @@ def _request_keys(call: Call) -> dict[str, str]:
         "SERVER_NAME": call.peer.server[0],
         "SERVER_PORT": str(call.peer.server[1]),
         "SERVER_PROTOCOL": f"HTTP/{head.version[0]}.{head.version[1]}",
-        "REMOTE_ADDR": call.peer.caller[0],
+        "REMOTE_ADDR": call.caller.address,
         "REMOTE_PORT": str(call.peer.caller[1]),
         "CONTENT_LENGTH": str(len(call.body)),
         "CONTENT_TYPE": head.header("content-type"),
@@ -88,7 +101,7 @@ def _headers(head: Head) -> dict[str, str]:
     """The header fields as HTTP_*.
 
     Names with an underscore are left out, as they would look like those with a hyphen, and so is
-    Proxy, which would look like the variable HTTP_PROXY.
+    Proxy, which would look like the variable HTTP_PROXY. API keys go no further than the server.
     """
     keys: dict[str, str] = {}
     for name, value in head.headers:

@@ -80,6 +80,19 @@ WRONG = {
         LIST + "of IP addresses such as 10.0.0.53:53",
     ),
     "LOOP_TOKEN": ("secret", "must be 8 to 128 letters, digits, dots, hyphens and underscores"),
+    "API_KEYS_FILE": (
+        "/nowhere/keys",
+        "is not a file of API keys: it cannot be read (No such file or directory)",
+    ),
+    "RATE_LIMITS": (
+        "60/minute",
+        "must be key=600/minute, address=60/minute or both with a comma: from 1 to 1000000 "
+        "pictures a second, minute or hour",
+    ),
+    "TRUSTED_PROXIES": (
+        "10.0.0.1/8",
+        "must hold networks such as 10.0.0.0/8: 10.0.0.1/8 has host bits set",
+    ),
     "ALLOWED_HOSTS": ("a.example,,b.example", LIST + "without empty or repeated entries"),
     "ALLOWED_ORIGINS": (
         "example.org",
@@ -124,3 +137,21 @@ def test_a_wrong_value_ends_the_process_with_one_line_before_it_listens(
 
     assert ended.stderr == f"tensorgate: {name}={value!r} {right}\n"
     assert (ended.returncode, ended.stdout) == (2, "")
+
+
+def test_a_limit_of_keys_without_keys_ends_the_process(taken: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "BIND": taken, "RATE_LIMITS": "key=1/minute"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=30,
+        check=False,
+    )
+
+    assert ended.stderr == (
+        "tensorgate: RATE_LIMITS='key=1/minute' limits keys, but API_KEYS_FILE names no file of "
+        "keys\n"
+    )
+    assert ended.returncode == 2

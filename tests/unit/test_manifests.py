@@ -501,6 +501,20 @@ def test_monitoring_reaches_the_ports_that_its_monitors_ask() -> None:
         assert "egress" not in policy
 
 
+def test_the_gateway_reads_its_keys_from_a_secret_that_may_change() -> None:
+    patches = {patch.kind: patch for patch in manifests.merge_patches(COMPONENTS / "api-keys")}
+    path = Path(patches["ConfigMap"].document["data"]["API_KEYS_FILE"])
+    assert patches["ConfigMap"].name == "gateway-settings"
+    assert patches["Deployment"].name == GATEWAY.name
+    (mount,) = manifests.container(patches["Deployment"])["volumeMounts"]
+    (volume,) = manifests.pod(patches["Deployment"])["volumes"]
+    assert mount == {"name": volume["name"], "mountPath": str(path.parent), "readOnly": True}
+    assert volume["secret"] == {"secretName": "gateway-api-keys"}
+    for page in (COMPONENTS / "api-keys" / "kustomization.yaml", ROOT / "docs" / "kubernetes.md"):
+        command = f"create secret generic {volume['secret']['secretName']} --from-file={path.name}"
+        assert command in page.read_text(), page
+
+
 # --- queries
 
 

@@ -14,6 +14,7 @@ import pytest
 from gunicorn.asgi.parser import PythonProtocol
 
 from gateway.admission import SMALL_BODY, Admission
+from gateway.callers import Caller
 from gateway.deadline import Deadline
 from gateway.server import answers, wsgi
 from gateway.server.answers import Answer
@@ -236,7 +237,8 @@ def test_a_worker_gives_way_only_to_one_with_fewer_connections() -> None:
 
 def call(*lines: str, body: bytes = b"") -> Call:
     peer = Peer(("192.0.2.1", 1), ("192.0.2.2", 2))
-    return Call(head_of(*lines), body, "id", Deadline(5.0), 1.0, peer)
+    caller = Caller("192.0.2.3", proxy="192.0.2.1", key="shop")
+    return Call(head_of(*lines), body, "id", Deadline(5.0), 1.0, peer, caller, lambda _number: None)
 
 
 def test_the_environ_has_what_pep_3333_wants_and_our_own_keys() -> None:
@@ -245,12 +247,21 @@ def test_the_environ_has_what_pep_3333_wants_and_our_own_keys() -> None:
 
     assert environ["REQUEST_METHOD"] == "POST"
     assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/a", "b=c")
-    assert (environ["REMOTE_ADDR"], environ["SERVER_NAME"]) == ("192.0.2.1", "192.0.2.2")
+    assert (environ["REMOTE_ADDR"], environ["SERVER_NAME"]) == ("192.0.2.3", "192.0.2.2")
     assert (environ["CONTENT_LENGTH"], environ["wsgi.input"].read()) == ("2", b"{}")
     assert environ["HTTP_X_A"] == "1"
     assert environ["tensorgate.queue_seconds"] == 0.5
     assert environ["tensorgate.deadline"] == Deadline(5.0)
     assert environ["tensorgate.draining"] is False
+    assert environ["tensorgate.caller"] == asked.caller
+    assert environ["tensorgate.count_pictures"] is asked.count_pictures
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
+def test_a_key_goes_no_further_than_the_server(name: str) -> None:
+    asked = call("GET / HTTP/1.1", "Host: x", f"{name}: secret")
+
+    assert "secret" not in str(wsgi.environ_of(asked, 1.5, draining=False).values())
 
 
 class Closing:
