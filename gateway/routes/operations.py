@@ -1,5 +1,6 @@
-"""Whether the process lives, whether it may be asked, and what it serves."""
+"""Whether the process lives, whether it may be asked, what it serves, and how it is asked."""
 
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -12,10 +13,14 @@ from gateway.scoring.contract import ModelContract
 from gateway.scoring.contracts import ContractStore
 from gateway.scoring.watch import ModelState, ModelWatcher
 
+DOCUMENT = Path(__file__).parents[1] / "openapi.json"
+"""The OpenAPI document of all routes, written by hand and held to them by tests."""
+
 
 def operations_routes(watcher: ModelWatcher, contracts: ContractStore) -> Blueprint:
     """The routes, for an application that scores with these parts."""
     routes = Blueprint("operations", __name__)
+    document = DOCUMENT.read_bytes()
 
     @routes.get("/healthz")
     def healthz() -> Response:
@@ -38,6 +43,10 @@ def operations_routes(watcher: ModelWatcher, contracts: ContractStore) -> Bluepr
             for position, state in enumerate(watcher.states())
         ]
         return calls.json_response({"models": described})
+
+    @routes.get("/openapi.json")
+    def openapi() -> Response:
+        return Response(document, mimetype="application/json")
 
     return routes
 

@@ -18,7 +18,7 @@ UNHEARD = {"caller-gone"}
 def test_every_route_is_on_the_page_and_every_route_of_the_page_exists() -> None:
     app = create_app(settings(), parts(one_server(v1=FakeVersion())))
     routes = {rule.rule for rule in app.url_map.iter_rules()}
-    named = set(re.findall(r"^\| `(?:GET|POST) (/\w+)`", PAGE, re.MULTILINE))
+    named = set(re.findall(r"^\| `(?:GET|POST) (/[\w.]+)`", PAGE, re.MULTILINE))
     assert named == routes
 
 
