@@ -22,6 +22,8 @@ from gateway.settings import Settings
 
 MAX_REDIRECTS = 3
 FLOOR_SECONDS = 0.05
+STUCK_SHARE = 0.25
+"""Of the time of a fetch: a host of which no fetch begins or ends for that long is stuck."""
 NOT_ALLOWED = (
     "The URL's host may not be fetched from or cannot be reached; "
     "name a picture on a host of the public internet."
@@ -47,8 +49,7 @@ class Fetcher:
         resolver: Resolver | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        places = settings.threads + settings.fetch_threads
-        places_per_host = max(1, places * 2 // 3)
+        self._places = places(settings)
         self._policy = FetchPolicy(
             settings.allowed_ports,
             settings.allowed_networks,
@@ -59,13 +60,11 @@ class Fetcher:
         self._resolver = resolver or Resolver(NameServers(settings.name_servers))
         self._transport = Transport(
             settings.max_image_bytes,
-            places_per_host,
+            self._places,
             tls or ssl.create_default_context(),
             settings.loop_token,
             dialer(settings),
         )
-        self._places = Places(places)
-        self._places_per_host = Places(places_per_host)
 
     def fetch(
         self, url: str, deadline: Deadline, cancelled: threading.Event | None = None
@@ -75,7 +74,8 @@ class Fetcher:
         Args:
             url: as the caller wrote it.
             deadline: the request's own; the fetch has its own time within it.
-            cancelled: set when the caller hangs up; the fetch ends within 0.2 s.
+            cancelled: set when the caller hangs up; the fetch ends within 0.2 s. All fetches of a
+                request have the same.
 
         Raises:
             InvalidURL: it breaks a rule of syntax.
@@ -85,15 +85,14 @@ class Fetcher:
             OriginFailed: its host answers something other than a picture, or breaks HTTP or TLS.
             OriginTimeout: its host is too slow.
             ImageTooLarge: there are more bytes than the settings allow.
-            Overloaded: too many fetches run, and none ended in time.
+            Overloaded: too many fetches from its host run, and none ended in time.
             DeadlineExceeded: the request's own time ran out once a host was connected to.
             CallerGone: the caller hung up.
         """
         parsed = parse(url, self._policy)
         patience = Patience(deadline.sooner(self._timeout), cancelled)
         try:
-            with self._places.hold("all", patience):
-                return self._follow(parsed, patience)
+            return self._follow(parsed, cancelled or object(), patience)
         except TimeUp as error:
             if deadline.expired():
                 message = "The time for this request ran out while its picture was fetched."
@@ -109,20 +108,20 @@ class Fetcher:
         self._transport.close()
         self._resolver.close()
 
-    def _follow(self, url: PictureURL, patience: Patience) -> bytes:
+    def _follow(self, url: PictureURL, request: object, patience: Patience) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._answer(url, patience)
+            answer = self._answer(url, request, patience)
             if isinstance(answer, Picture):
                 return answer.data
             url = self._next(url, answer.location)
         raise URLNotAllowed(f"The picture's host redirects more than {MAX_REDIRECTS} times.")
 
-    def _answer(self, url: PictureURL, patience: Patience) -> Picture | Redirect:
+    def _answer(self, url: PictureURL, request: object, patience: Patience) -> Picture | Redirect:
         """What the URL's host says; that it cannot be asked is known no sooner than the floor."""
         started = time.monotonic()
         try:
-            with self._places_per_host.hold(url.host, patience):
-                return self._transport.get(url, self._judged(url, patience), patience)
+            with self._places.hold(url.host, request, patience):
+                return self._transport.get(url, self._judged(url, patience), request, patience)
         except (NotAdmitted, NameUnknown, Unreachable):
             patience.pause(started + FLOOR_SECONDS - time.monotonic())
             raise
@@ -155,6 +154,17 @@ class Fetcher:
         if url.scheme == "https" and following.scheme == "http":
             raise URLNotAllowed("The picture's host redirects from https to http.")
         return following
+
+
+def places(settings: Settings) -> Places:
+    """Of a worker's threads, one host or one address has two thirds: the rest is for the others.
+
+    A request that is fetched for holds one of `threads`, each picture of a list one of
+    `fetch_threads` too. There are as many fetches as threads, and no more.
+    """
+    requests = max(1, settings.threads * 2 // 3)
+    fetches = max(requests, settings.fetch_threads * 2 // 3)
+    return Places(requests, fetches, settings.fetch_timeout * STUCK_SHARE)
 
 
 def dialer(settings: Settings) -> Dial:

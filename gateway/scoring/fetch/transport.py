@@ -120,7 +120,7 @@ class Transport:
 
     Args:
         max_bytes: the size of a body above which it is refused.
-        places_per_address: fetches from one IPv4 address or IPv6 /64 at the same time.
+        places: for fetches from one IPv4 address or IPv6 /64.
         tls: how hosts prove who they are.
         loop_token: by which the gateway knows a request as its own (RFC 8586).
         dial: makes a connection to an address.
@@ -129,13 +129,13 @@ class Transport:
     def __init__(
         self,
         max_bytes: int,
-        places_per_address: int,
+        places: Places,
         tls: ssl.SSLContext,
         loop_token: str,
         dial: Dial = connect,
     ) -> None:
         self._max_bytes = max_bytes
-        self._places = Places(places_per_address)
+        self._places = places
         self._tls = tls
         self._loop_token = loop_token
         self._dial = dial
@@ -144,7 +144,11 @@ class Transport:
         self._idle = IdleConnections()
 
     def get(
-        self, url: PictureURL, addresses: tuple[Address, ...], patience: Patience
+        self,
+        url: PictureURL,
+        addresses: tuple[Address, ...],
+        request: object,
+        patience: Patience,
     ) -> Picture | Redirect:
         """The picture, or where it is, from the first of the addresses that can be reached.
 
@@ -159,7 +163,7 @@ class Transport:
         for address in dialed:
             door = Door(url.scheme, url.host, url.port, address)
             try:
-                with self._places.hold(neighborhood(address), patience):
+                with self._places.hold(neighborhood(address), request, patience):
                     return self._get_through(door, url, patience, CONNECT_TIMEOUT / len(dialed))
             except Unreachable as error:
                 failures.append(str(error))

@@ -3,9 +3,11 @@
 import select
 import socket
 import threading
+import time
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gateway.deadline import Deadline
 from gateway.errors import CallerGone, Overloaded
@@ -60,45 +62,71 @@ class Patience:
             return
 
 
+@dataclass
+class _Use:
+    """Who uses a key: how many fetches of each request, and when that last changed."""
+
+    fetches: Counter[object] = field(default_factory=Counter)
+    changed: float = field(default_factory=time.monotonic)
+
+    def change(self, request: object, by: int) -> None:
+        """Count a fetch of the request that begins or has ended."""
+        self.fetches[request] += by
+        if not self.fetches[request]:
+            del self.fetches[request]
+        self.changed = time.monotonic()
+
+
 class Places:
-    """So many places for each key; who finds them taken waits.
+    """So many places for each key; who finds them taken waits while others come and go.
+
+    A request holds its thread while it waits, so it does not wait for places that nobody leaves.
 
     Args:
-        limit: how many may hold one key at the same time.
+        requests: how many may use one key at the same time.
+        fetches: how many fetches these may have at it together.
+        stuck_after: seconds without a change after which nobody waits for a key.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken: dict[Hashable, int] = {}
+    def __init__(self, requests: int, fetches: int, stuck_after: float) -> None:
+        self._requests = requests
+        self._fetches = fetches
+        self._stuck_after = stuck_after
+        self._uses: dict[Hashable, _Use] = {}
         self._changed = threading.Condition()
 
     @contextmanager
-    def hold(self, key: Hashable, patience: Patience) -> Iterator[None]:
-        """Hold one of the key's places.
+    def hold(self, key: Hashable, request: object, patience: Patience) -> Iterator[None]:
+        """Hold one of the key's places for a fetch of this request.
 
         Raises:
-            Overloaded: none became free in time.
+            Overloaded: none became free in time, or none does at all.
         """
-        self._take(key, patience)
+        with self._changed:
+            while not self._free(key, request):
+                self._wait(key, patience)
+            self._uses.setdefault(key, _Use()).change(request, 1)
         try:
             yield
         finally:
-            self._give_back(key)
+            with self._changed:
+                self._uses[key].change(request, -1)
+                if not self._uses[key].fetches:
+                    del self._uses[key]
+                self._changed.notify_all()
 
-    def _take(self, key: Hashable, patience: Patience) -> None:
-        with self._changed:
-            while self._taken.get(key, 0) >= self._limit:
-                try:
-                    self._changed.wait(patience.check())
-                except TimeUp as error:
-                    raise Overloaded(
-                        "Too many pictures are fetched at once; try again.", retry_after=1
-                    ) from error
-            self._taken[key] = self._taken.get(key, 0) + 1
+    def _free(self, key: Hashable, request: object) -> bool:
+        use = self._uses.get(key)
+        if use is None:
+            return True
+        admitted = request in use.fetches or len(use.fetches) < self._requests
+        return admitted and use.fetches.total() < self._fetches
 
-    def _give_back(self, key: Hashable) -> None:
-        with self._changed:
-            self._taken[key] -= 1
-            if not self._taken[key]:
-                del self._taken[key]
-            self._changed.notify_all()
+    def _wait(self, key: Hashable, patience: Patience) -> None:
+        try:
+            unchanged = time.monotonic() - self._uses[key].changed
+            self._changed.wait(patience.sooner(self._stuck_after - unchanged).check())
+        except TimeUp as error:
+            raise Overloaded(
+                "Too many pictures are fetched from one host at once; try again.", retry_after=1
+            ) from error

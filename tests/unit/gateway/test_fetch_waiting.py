@@ -3,6 +3,7 @@
 import ipaddress
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ import pytest
 
 from gateway.deadline import Deadline
 from gateway.errors import CallerGone, Overloaded
-from gateway.scoring.fetch.connection import Connection
-from gateway.scoring.fetch.transport import Door, IdleConnections
+from gateway.scoring.fetch.addresses import Address
+from gateway.scoring.fetch.connection import Connection, Unreachable
+from gateway.scoring.fetch.transport import Door, IdleConnections, Transport
+from gateway.scoring.fetch.url import PictureURL
 from gateway.scoring.fetch.waiting import Patience, Places, TimeUp
 
 LONG = 60.0
@@ -85,27 +88,53 @@ def test_a_pause_ends_with_its_seconds_or_the_deadline() -> None:
 
 
 def test_places_are_so_many_for_each_key() -> None:
-    places = Places(2)
+    places = Places(2, 9, LONG)
     with ExitStack() as held:
-        held.enter_context(places.hold("a", patience(LONG)))
-        held.enter_context(places.hold("a", patience(LONG)))
-        held.enter_context(places.hold("b", patience(LONG)))
-        with pytest.raises(Overloaded), places.hold("a", patience(0.05)):
-            raise AssertionError("a third place")
-    with places.hold("a", patience(0.05)), places.hold("a", patience(0.05)):
+        for key, request in (("a", 1), ("a", 2), ("b", 3)):
+            held.enter_context(places.hold(key, request, patience(LONG)))
+        with pytest.raises(Overloaded), places.hold("a", 4, patience(0.05)):
+            raise AssertionError("a third request")
+    with places.hold("a", 5, patience(0.05)), places.hold("a", 6, patience(0.05)):
         pass
 
 
+def test_the_fetches_of_one_request_have_one_place_up_to_their_own_number() -> None:
+    places = Places(1, 2, LONG)
+    with (
+        places.hold("a", "list", patience(LONG)),
+        places.hold("a", "list", patience(LONG)),
+        pytest.raises(Overloaded),
+        places.hold("a", "list", patience(0.05)),
+    ):
+        raise AssertionError("a third fetch")
+    with (
+        places.hold("a", "list", patience(LONG)),
+        pytest.raises(Overloaded),
+        places.hold("a", "other", patience(0.05)),
+    ):
+        raise AssertionError("a second request")
+
+
+def test_places_that_nobody_leaves_are_not_waited_for() -> None:
+    places = Places(1, 1, stuck_after=0.05)
+    with places.hold("a", 1, patience(LONG)):
+        for request in (2, 3):
+            with pytest.raises(Overloaded), places.hold("a", request, patience(LONG)):
+                raise AssertionError("a second request")
+        with places.hold("b", 4, patience(LONG)):
+            pass
+
+
 def test_a_place_is_given_back_after_an_error_and_goes_to_who_waits() -> None:
-    places = Places(1)
+    places = Places(1, 1, LONG)
     entered = threading.Event()
 
     def wait_and_enter() -> None:
-        with places.hold("a", patience(LONG)):
+        with places.hold("a", 1, patience(LONG)):
             entered.set()
 
     def fail_inside() -> None:
-        with places.hold("a", patience(LONG)):
+        with places.hold("a", 2, patience(LONG)):
             waiting.start()
             assert not entered.is_set()
             raise ValueError("inside")
@@ -118,12 +147,12 @@ def test_a_place_is_given_back_after_an_error_and_goes_to_who_waits() -> None:
 
 
 def test_a_caller_that_hangs_up_stops_waiting_for_a_place() -> None:
-    places, cancelled = Places(1), threading.Event()
+    places, cancelled = Places(1, 1, LONG), threading.Event()
     cancelled.set()
     with (
-        places.hold("a", patience(LONG)),
+        places.hold("a", 1, patience(LONG)),
         pytest.raises(CallerGone),
-        places.hold("a", patience(LONG, cancelled)),
+        places.hold("a", 2, patience(LONG, cancelled)),
     ):
         raise AssertionError("a second place")
 
@@ -191,3 +220,26 @@ def test_closing_closes_all() -> None:
     idle.keep(door(), line)
     idle.close()
     assert line.closed
+
+
+def test_the_addresses_of_an_ipv6_64_share_their_places() -> None:
+    """Whatever name leads to them: who has one of them has all."""
+    url = PictureURL("http", "a.test", None, 80, "/")
+    met: list[str] = []
+
+    def meanwhile(address: str) -> None:
+        try:
+            transport.get(url, (ipaddress.ip_address(address),), "another", patience(LONG))
+        except (Overloaded, Unreachable) as error:
+            met.append(type(error).__name__)
+
+    def dial(address: Address, _port: int, _patience: Patience) -> socket.socket:
+        if not met:
+            for other in ("2600::2", "2600::ffff:0:0:1", "2600:0:0:1::1"):
+                meanwhile(other)
+        raise Unreachable(str(address))
+
+    transport = Transport(1, Places(1, 1, 0.05), ssl.create_default_context(), "word", dial)
+    with pytest.raises(Unreachable):
+        transport.get(url, (ipaddress.ip_address("2600::1"),), "one", patience(LONG))
+    assert met == ["Overloaded", "Overloaded", "Unreachable"]

@@ -1,0 +1,129 @@
+"""One slow host or address never has all threads: others are served while it is silent."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.support.hostile_origin import HostileOrigin, Visit
+from tests.support.hostile_world import HEALTHY, PNG
+from tests.support.processes import Answer, Gateway, gateway
+from tests.support.stub_serving import StubServing
+from tests.support.waiting import wait_until
+from tests.support.zone_server import ZoneServer, addresses
+
+THREADS = 6
+SHARE = 4
+"""Two thirds of THREADS."""
+CALLERS = 24
+NAMES = tuple(f"name-{number}.test" for number in range(CALLERS))
+
+
+@dataclass
+class Callers:
+    """Requests under way, each in a thread of its own, and their answers."""
+
+    gateway: Gateway
+    threads: list[threading.Thread] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+
+    def call(self, body: Mapping[str, object]) -> None:
+        thread = threading.Thread(target=lambda: self.answers.append(self.gateway.predict(body)))
+        self.threads.append(thread)
+        thread.start()
+
+
+@dataclass
+class Running:
+    gateway: Gateway
+    slow: HostileOrigin
+    healthy: HostileOrigin
+
+
+@contextmanager
+def callers(running: Running) -> Iterator[Callers]:
+    """Callers, all of whom are answered at the end: those cut off by the host with 502."""
+    made = Callers(running.gateway)
+    try:
+        yield made
+    finally:
+        running.slow.script = lambda _visit: None
+        running.slow.hang_up()
+        for thread in made.threads:
+            thread.join(30)
+    assert len(made.answers) == len(made.threads)
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    with (
+        ZoneServer({name: [addresses("127.0.0.2")] for name in NAMES}) as names,
+        HostileOrigin(Visit.wait_until_gone, address="127.0.0.2") as slow,
+        HostileOrigin(HEALTHY) as healthy,
+        StubServing() as stub,
+        gateway(
+            stub.address,
+            threads=THREADS,
+            fetch_threads=THREADS,
+            max_in_flight=100,
+            fetch_timeout=19,
+            name_servers=f"127.0.0.1:{names.port}",
+            allowed_networks=f"127.0.0.2/32:{slow.port},127.0.0.1/32:{healthy.port}",
+        ) as started,
+    ):
+        yield Running(started, slow, healthy)
+
+
+def check_others_are_served(running: Running) -> None:
+    """A picture of another host and one that is sent, while the slow host still says nothing."""
+    wait_until(lambda: running.slow.open_connections == SHARE, what="the slow host's share")
+    for _ in range(THREADS):
+        assert running.gateway.predict({"url": running.healthy.url}).status == 200
+        urls = [running.healthy.url] * 2
+        assert "scores" in json.dumps(running.gateway.predict({"urls": urls}).json)
+        sent = running.gateway.ask("POST", "/predict", PNG, content_type="image/png")
+        assert sent.status == 200
+    assert running.slow.open_connections == running.slow.connections == SHARE
+
+
+def test_callers_of_one_silent_host_leave_threads_to_others(running: Running) -> None:
+    url = f"http://127.0.0.2:{running.slow.port}/"
+    with callers(running) as calling:
+        for _ in range(CALLERS):
+            calling.call({"url": url})
+        check_others_are_served(running)
+    assert sorted(answer.status for answer in calling.answers) == (
+        [502] * SHARE + [503] * (CALLERS - SHARE)
+    )
+    refused = [answer for answer in calling.answers if answer.status == 503]
+    assert {answer.json["type"] for answer in refused} == {"urn:tensorgate:problem:overloaded"}
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+
+
+def test_names_of_one_silent_address_count_together(running: Running) -> None:
+    with callers(running) as calling:
+        for name in NAMES:
+            calling.call({"url": f"http://{name}:{running.slow.port}/"})
+        check_others_are_served(running)
+
+
+def test_lists_of_one_silent_host_leave_threads_to_others(running: Running) -> None:
+    """Whether a list names the slow host once or ever again."""
+    url = f"http://127.0.0.2:{running.slow.port}/"
+    with callers(running) as calling:
+        for number in range(CALLERS):
+            calling.call({"urls": [url] * (1 + number % 3)})
+        check_others_are_served(running)
+
+
+def test_a_host_that_answers_serves_more_callers_than_it_has_places(running: Running) -> None:
+    """They wait, and all are answered."""
+    with callers(running) as calling:
+        for _ in range(CALLERS):
+            calling.call({"url": running.healthy.url})
+            calling.call({"urls": [running.healthy.url] * 5})
+    assert {answer.status for answer in calling.answers} == {200}
+    assert all(b"error" not in answer.body for answer in calling.answers)
