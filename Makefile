@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test container-test cluster-test exact benchmark check format lock clean
+.PHONY: help run test container-test cluster-test exact benchmark check format lock licenses sbom audit clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -38,6 +38,15 @@ format: .venv/test/.stamp ## let ruff rewrite what it can
 
 lock: .venv/test/.stamp ## derive the hashed locks from the Pipfile
 	@.venv/test/bin/python dependencies/lock.py
+
+licenses: .venv/gateway/.stamp .venv/model/.stamp .venv/test/.stamp ## derive docs/licenses.md from the environments
+	@.venv/test/bin/python -m dependencies.licenses
+
+sbom: .venv/gateway/.stamp .venv/model/.stamp .venv/test/.stamp ## list what each image has, as CycloneDX, in build/sbom
+	@.venv/test/bin/python -m dependencies.sbom
+
+audit: .venv/test/.stamp ## ask an index of known vulnerabilities about every locked package
+	@.venv/test/bin/python -m dependencies.audit
 
 clean: ## remove the environments and everything that was made
 	rm -rf .venv build
