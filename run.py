@@ -234,6 +234,11 @@ def gateway_environment(ports: Ports) -> dict[str, str]:
         "ALLOWED_NETWORKS": allowed,
     }
     environment = {**defaults, **os.environ, **fixed}
+    if environment.get("API_KEYS_FILE"):
+        raise CannotRun(
+            "`make run` asks for a prediction without an API key: unset API_KEYS_FILE, or start the"
+            " gateway with it by itself (docs/access.md)."
+        )
     try:
         Settings.from_environment(environment)
     except InvalidSetting as error:

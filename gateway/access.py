@@ -92,8 +92,12 @@ def _open_to_all(head: Head) -> bool:
     """Whether it is a probe, or a browser's question whether a page may call at all.
 
     A browser sends neither keys nor anything else with that question, and the server answers it.
+    None of them has a body, which would be read and held for nobody.
     """
-    return head.path in OPERATIONS or cross_origin.preflight(head) is not None
+    if head.chunked or head.content_length:
+        return False
+    probe = head.method in {"GET", "HEAD"} and head.path in OPERATIONS
+    return probe or cross_origin.preflight(head) is not None
 
 
 def _shown_key(head: Head) -> str:

@@ -70,10 +70,13 @@ def read_content(path: Path) -> bytes:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise BrokenKeys("it is not a plain file")
-            content = file.read(MOST_BYTES + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise BrokenKeys(f"it cannot be read ({os.strerror(error.errno or 0)})") from error
     if len(content) > MOST_BYTES:

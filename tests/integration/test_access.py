@@ -153,6 +153,26 @@ def test_no_other_path_is_taken_for_a_probe(caller: Caller, path: str) -> None:
     assert_problem(caller.ask(get(path)), 401, "unauthorized")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["POST /healthz HTTP/1.1", "Content-Length: 0"],
+        ["POST /healthz HTTP/1.1", "Content-Length: 60000"],
+        ["GET /readyz HTTP/1.1", "Content-Length: 60000"],
+        ["GET /readyz HTTP/1.1", "Transfer-Encoding: chunked"],
+        ["OPTIONS /healthz HTTP/1.1"],
+        [
+            *("OPTIONS /predict HTTP/1.1", "Content-Length: 60000"),
+            *("Origin: https://page.test", "Access-Control-Request-Method: POST"),
+        ],
+    ],
+)
+def test_nobody_is_read_a_body_of_without_a_key(caller: Caller, lines: list[str]) -> None:
+    answer = caller.ask("\r\n".join([*lines, "Host: gateway.test", "", ""]).encode())
+
+    assert_problem(answer, 401, "unauthorized")
+
+
 def test_a_key_is_asked_for_before_the_body(caller: Caller) -> None:
     lines = ["POST /predict HTTP/1.1", "Host: gateway.test", "Content-Length: 60000"]
     lines += ["Content-Type: image/jpeg", "Expect: 100-continue", "", ""]

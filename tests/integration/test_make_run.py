@@ -184,6 +184,15 @@ def test_a_wrong_setting_is_said_before_anything_is_started() -> None:
     assert finished.stderr == "tensorgate: THREADS='many' must be a whole number from 1 to 256.\n"
 
 
+def test_keys_are_for_a_gateway_that_is_started_by_itself() -> None:
+    finished = run_to_the_end({**free_ports(), "API_KEYS_FILE": "/nowhere/keys"})
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert finished.stderr == (
+        "tensorgate: `make run` asks for a prediction without an API key: unset API_KEYS_FILE, or "
+        "start the gateway with it by itself (docs/access.md).\n"
+    )
+
+
 def run_to_the_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PYTHON, "run.py"],

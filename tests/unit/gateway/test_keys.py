@@ -139,9 +139,14 @@ def test_a_broken_file_is_refused_and_none_of_it_repeated(
 
 def test_a_directory_and_a_pipe_are_no_files_of_keys(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing"):
-        with pytest.raises(BrokenKeys):
-            KeyRing(path)
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        for path in (tmp_path, tmp_path / "pipe"):
+            with pytest.raises(BrokenKeys, match="not a plain file"):
+                KeyRing(path)
+        with pytest.raises(BrokenKeys, match="No such file"):
+            KeyRing(tmp_path / "missing")
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
 
 
 def test_keys_are_changed_without_a_restart(file: Path, caplog: pytest.LogCaptureFixture) -> None:
