@@ -31,11 +31,6 @@ PACKAGES = (
 METRICS_DIRECTORY = "tensorgate-metrics-"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each use makes a directory of its own
 BACKLOG = 2048
-BLOCKS_KEPT = 4
-"""Blocks, of 16 MiB at most, that Pillow keeps in each worker for the next picture.
-
-12 megapixels have three, and the scaled picture has one.
-"""
 SEND_BUFFER = 64 * 1024
 """Asked of the kernel for each connection: what an unread answer may hold there."""
 
@@ -111,8 +106,7 @@ def start(
     listeners = listen(settings.bind, "BIND"), listen(settings.metrics_bind, "METRICS_BIND")
     with metrics_directory() as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-        os.environ.setdefault("PILLOW_BLOCKS_MAX", str(BLOCKS_KEPT))
-        # Only now: prometheus_client and Pillow read the variables when they are imported.
+        # Only now: prometheus_client reads the variable when it is imported.
         worker = importlib.import_module("gateway.server.worker")
         worker.serve(worker.Plan(settings, listeners, make_application, budget, circuits))
 

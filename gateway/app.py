@@ -4,14 +4,12 @@ A worker calls `assemble`, the one place that chooses the real parts, after it w
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from gateway.deadline import Deadline
 from gateway.errors import GatewayError, InternalError
 from gateway.metrics import Metrics
 from gateway.model_client.client import ModelClient
@@ -21,10 +19,11 @@ from gateway.problem import INTERNAL_DETAIL
 from gateway.routes import calls
 from gateway.routes.operations import operations_routes
 from gateway.routes.predict import predict_routes
-from gateway.scoring import allocator, images
+from gateway.scoring import allocator
 from gateway.scoring.budget import DecodeBudget
-from gateway.scoring.contract import Preprocessing
 from gateway.scoring.contracts import ContractStore
+from gateway.scoring.decode_children import DecodeChildren
+from gateway.scoring.decode_limits import ImageLimits
 from gateway.scoring.fetch import Fetcher
 from gateway.scoring.first_start import FirstStart
 from gateway.scoring.parts import Decode, Fetch, Model
@@ -43,15 +42,20 @@ class Parts:
     scorer: Scorer
     watcher: ModelWatcher
     metrics: Metrics
+    children: DecodeChildren | None = None
 
     def start(self) -> None:
-        """Begin to watch the models; called after the fork."""
+        """Start decode children, and begin to watch the models; called after the fork."""
+        if self.children is not None:
+            self.children.start()
         self.watcher.start()
 
     def stop(self) -> None:
-        """Let the background threads end; nothing is waited for."""
+        """Let the background threads and processes end; no request is waited for."""
         self.watcher.stop()
         self.scorer.close()
+        if self.children is not None:
+            self.children.stop()
 
 
 def assemble(
@@ -61,7 +65,7 @@ def assemble(
     first_start: FirstStart,
     guards: Guards,
 ) -> Parts:
-    """The real parts: TensorFlow Serving's client, the fetcher, the decoder.
+    """The real parts: TensorFlow Serving's client, the fetcher, the decode children.
 
     Args:
         settings: where the model server is, limits and times.
@@ -78,13 +82,11 @@ def assemble(
         tls=_tls(settings),
         on_retry=lambda _reason: metrics.retries.inc(),
     )
-    limits = images.ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-
-    def decode(data: bytes, preprocessing: Preprocessing, deadline: Deadline) -> np.ndarray:
-        return images.decode(data, preprocessing, limits, deadline, budget)
-
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    children = DecodeChildren(settings.decode_children, limits, budget, metrics)
     fetch = Fetcher(settings).fetch
-    return join_parts(settings, metrics, model, fetch, decode, first_start)
+    parts = join_parts(settings, metrics, model, fetch, children.decode, first_start)
+    return replace(parts, children=children)
 
 
 def _tls(settings: Settings) -> ClientTls | None:

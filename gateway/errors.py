@@ -197,6 +197,12 @@ class ModelRejectedInput(GatewayError):
     kind, slug, title = Kind.INTERNAL, "model-rejected-input", "The model refused the tensor"
 
 
+class DecoderDied(GatewayError):
+    """The process that decoded a picture ended, of the picture or of something else."""
+
+    kind, slug, title = Kind.INTERNAL, "decoder-died", "The picture's decoder died"
+
+
 class InternalError(GatewayError):
     """Our own mistake; outside it is a fixed sentence."""
 

@@ -97,6 +97,26 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self.registry,
         )
+        self._decode_children = Gauge(
+            "tensorgate_decode_children",
+            "Processes that decode pictures.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self._decode_children_ended = Counter(
+            "tensorgate_decode_children_ended_total",
+            "Decode children that ended, by reason: deadline, caller-gone, replaced, died.",
+            ["reason"],
+            registry=self.registry,
+        )
+
+    def decode_children(self, alive: int) -> None:
+        """Say how many decode children this worker has."""
+        self._decode_children.set(alive)
+
+    def decode_child_ended(self, reason: str) -> None:
+        """Count a decode child that was killed, replaced or died."""
+        self._decode_children_ended.labels(reason).inc()
 
     def request(self, model: str, version: int | None, outcome: str) -> None:
         """Count a prediction; `outcome` is `ok`, `caller-gone` or the value of an error's Kind.

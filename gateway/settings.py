@@ -6,6 +6,7 @@ test. To read the settings is `Settings.from_environment(os.environ)`.
 
 import dataclasses
 import ipaddress
+import math
 import os
 import re
 import secrets
@@ -406,6 +407,11 @@ class Settings:
         integer(16 * MIB, 1024**5),
         "Memory for decoding pictures, shared by all workers; who gets none waits.",
     )
+    decode_children: int = setting(
+        "0",
+        integer(0, 256),
+        "Processes in each worker that decode pictures, at most; 0 is one for every 4 threads.",
+    )
     fetch_timeout: float = setting(
         "10", seconds(0.1, 600), "Time to fetch one picture, its redirects included."
     )
@@ -509,6 +515,7 @@ class Settings:
                 f"RATE_LIMITS={environment['RATE_LIMITS']!r} limits keys, but API_KEYS_FILE names "
                 "no file of keys"
             )
+        values["decode_children"] = values["decode_children"] or math.ceil(values["threads"] / 4)
         values["loop_token"] = values["loop_token"] or f"tensorgate-{secrets.token_hex(16)}"
         return cls(**values)
 

@@ -11,12 +11,16 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
-from gateway.errors import ImageTooLarge, Overloaded
+from gateway.errors import CallerGone, ImageTooLarge, Overloaded
 from gateway.scoring.process_table import ProcessTable
 
 POLL_SECONDS = 0.003
 """How often the first waiter of a process looks whether another process gave something back."""
+
+LOOK_SECONDS = 0.1
+"""How often the others look whether their callers are still there."""
 
 MIB = 1024 * 1024
 
@@ -36,12 +40,15 @@ class DecodeBudget:
         os.register_at_fork(after_in_child=lambda: _begin_child(budget()))
 
     @contextmanager
-    def take(self, bytes_needed: int, deadline: Deadline) -> Iterator[None]:
+    def take(
+        self, bytes_needed: int, deadline: Deadline, cancelled: Cancellation | None = None
+    ) -> Iterator[None]:
         """Hold that many bytes for the block, having waited for them no longer than the deadline.
 
         Raises:
             ImageTooLarge: it is more than the whole budget.
             Overloaded: the deadline came first.
+            CallerGone: nobody waits any more for what they are for.
         """
         if bytes_needed > self.total_bytes:
             raise ImageTooLarge(
@@ -49,7 +56,7 @@ class DecodeBudget:
                 f"the gateway has {self.total_bytes / MIB:.0f} MiB for it: send a smaller one."
             )
         with self._changed:
-            self._wait(bytes_needed, deadline)
+            self._wait(bytes_needed, deadline, cancelled or Cancellation())
         try:
             yield
         finally:
@@ -75,10 +82,12 @@ class DecodeBudget:
         self._tickets: list[int] = []
         self._table.forget_parent()
 
-    def _wait(self, bytes_needed: int, deadline: Deadline) -> None:
+    def _wait(self, bytes_needed: int, deadline: Deadline, cancelled: Cancellation) -> None:
         ticket = self._queue_up()
         try:
             while not self._granted(ticket, bytes_needed):
+                if cancelled.is_set():
+                    raise CallerGone("The caller hung up before its picture was decoded.")
                 if deadline.expired():
                     raise Overloaded(
                         "Too many pictures are being decoded; none was done in time for this one "
@@ -86,7 +95,8 @@ class DecodeBudget:
                         retry_after=1,
                     )
                 first = ticket == self._tickets[0]
-                self._changed.wait(min(POLL_SECONDS if first else 1.0, deadline.remaining()))
+                poll = POLL_SECONDS if first else LOOK_SECONDS
+                self._changed.wait(min(poll, deadline.remaining()))
         finally:
             self._tickets.remove(ticket)
             self._table.write(self._table.own().held, self._first_ticket())

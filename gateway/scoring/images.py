@@ -1,15 +1,15 @@
 """A picture's bytes become pixels as the contract says; by default exactly as Keras's load_img."""
 
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from gateway.deadline import Deadline
 from gateway.errors import GatewayError, ImageTooLarge, UndecodableImage
-from gateway.scoring.budget import DecodeBudget
+from gateway.scoring import allocator
 from gateway.scoring.contract_document import Preprocessing, SixteenBit
+from gateway.scoring.decode_limits import DecodeMemory, ImageLimits
 from gateway.scoring.decode_memory import memory_needed
 from gateway.scoring.orientation import upright
 from gateway.scoring.picture_file import announced_size, most_pixels, open_picture
@@ -27,20 +27,12 @@ _FILTERS = {
 }
 
 
-@dataclass(frozen=True)
-class ImageLimits:
-    """How large a picture may be: as a file, and in pixels, width times height."""
-
-    max_bytes: int
-    max_pixels: int
-
-
 def decode(
     data: bytes,
     preprocessing: Preprocessing,
     limits: ImageLimits,
     deadline: Deadline,
-    budget: DecodeBudget | None = None,
+    budget: DecodeMemory | None = None,
 ) -> np.ndarray:
     """The picture's pixels, scaled to the contract's size: (height, width, channels), uint8.
 
@@ -60,10 +52,8 @@ def decode(
         DeadlineExceeded: the time was up before it was decoded.
         Overloaded: no part of the budget came free in time.
     """
-    if len(data) > limits.max_bytes:
-        raise ImageTooLarge(
-            f"The picture has {len(data)} bytes, and at most {limits.max_bytes} are read."
-        )
+    limits.check_file(data)
+    allocator.forget_failures()
     try:
         return _decode(data, preprocessing, limits, deadline, budget)
     except GatewayError:
@@ -77,11 +67,14 @@ def _foreign_error(error: Exception) -> GatewayError:
     """What an exception of Pillow's means to the caller.
 
     Its readers raise whatever a stranger's bytes lead them to, so that any exception that is not
-    our own means a broken picture. It is not chained: it would keep half a decoded picture in
-    memory for as long as somebody keeps the error, as one of several pictures in a request does.
+    our own means a broken picture, unless memory ran out: libjpeg and libwebp then fail as they do
+    with a broken picture. It is not chained: it would keep half a decoded picture in memory for as
+    long as somebody keeps the error, as one of several pictures in a request does.
     """
+    too_large = isinstance(error, MemoryError | Image.DecompressionBombError)
+    too_large = too_large or allocator.has_failed()
     detail = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError | Image.DecompressionBombError):
+    if too_large:
         return ImageTooLarge("The picture is too large to be decoded.", log_detail=detail)
     return UndecodableImage(
         "The picture is broken or cut off, or of a kind that is not read: save it again as JPEG "
@@ -95,7 +88,7 @@ def _decode(
     preprocessing: Preprocessing,
     limits: ImageLimits,
     deadline: Deadline,
-    budget: DecodeBudget | None,
+    budget: DecodeMemory | None,
 ) -> np.ndarray:
     deadline.check("picture was decoded")
     _check_pixels(announced_size(data), limits.max_pixels)

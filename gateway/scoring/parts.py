@@ -52,7 +52,13 @@ class Fetch(Protocol):
 class Decode(Protocol):
     """Makes pixels of a picture's bytes."""
 
-    def __call__(self, data: bytes, preprocessing: Preprocessing, deadline: Deadline) -> np.ndarray:
+    def __call__(
+        self,
+        data: bytes,
+        preprocessing: Preprocessing,
+        deadline: Deadline,
+        cancelled: Cancellation | None = None,
+    ) -> np.ndarray:
         """The pixels, uint8 (height, width, channels)."""
 
 

@@ -25,8 +25,8 @@ from gateway.errors import (
 from gateway.model_client.client import ModelSpec, Prediction
 from gateway.scoring.contract import ModelContract, Preprocessing
 from gateway.scoring.contracts import ContractStore
-from gateway.scoring.images import to_tensor
 from gateway.scoring.parts import URL, Context, Decode, Fetch, Model, Picture
+from gateway.scoring.scaling import to_tensor
 
 _TRIES = 6
 """Calls for one request before its model's versions count as changing too fast."""
@@ -267,7 +267,9 @@ class Scorer:
             return file
         context.check("decoding")
         try:
-            return self._decode_one(file, contract.preprocessing, context.deadline)
+            return self._decode_one(
+                file, contract.preprocessing, context.deadline, context.cancelled
+            )
         except GatewayError as error:
             return error
 

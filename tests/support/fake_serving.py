@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gateway.app import Parts, join_parts
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import (
     GatewayError,
@@ -163,7 +164,12 @@ def gray(level: int) -> bytes:
     return b"gray %d" % level
 
 
-def decode_gray(data: bytes, preprocessing: Preprocessing, deadline: Deadline) -> np.ndarray:
+def decode_gray(
+    data: bytes,
+    preprocessing: Preprocessing,
+    deadline: Deadline,
+    cancelled: Cancellation | None = None,
+) -> np.ndarray:
     """Pixels of the gray level that the bytes name."""
     if not data.startswith(b"gray "):
         raise UndecodableImage("This is no picture.")

@@ -39,44 +39,6 @@ def test_no_kind_of_file_takes_more_memory_than_was_foretold() -> None:
     assert [row for row in rows if row[2] > row[3]] == []
 
 
-KEPT = """
-import threading
-import numpy as np
-from gateway.deadline import Deadline
-from gateway.scoring.allocator import keep_little
-from gateway.scoring.contract_document import Preprocessing
-from gateway.scoring.images import ImageLimits, decode
-from tests.support.decode_peaks import status
-from tests.support.pictures import KINDS
-
-data = KINDS["jpeg progressive 4:4:4"](np.random.default_rng(0), (2000, 2000))
-
-def decode_one():
-    decode(data, Preprocessing(299, 299, "tf"), ImageLimits(10**9, 10**9), Deadline.after(60))
-    decoded.wait()
-    ended.wait()
-
-keep_little()
-decoded, ended = threading.Barrier(5), threading.Barrier(5)
-before = status("VmRSS")
-for _ in range(4):
-    threading.Thread(target=decode_one).start()
-decoded.wait()
-print(status("VmRSS") - before)
-ended.wait()
-"""
-
-
-@pytest.mark.skipif(not MEASURES, reason="only Linux tells a process the size of its memory")
-def test_a_thread_that_has_decoded_keeps_no_memory_of_it() -> None:
-    """Each of the four pictures takes 40 MB."""
-    kept = subprocess.run(
-        [sys.executable, "-c", KEPT], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-
-    assert int(kept.stdout) < 24 * 1024 * 1024
-
-
 def test_a_progressive_picture_needs_more_than_a_baseline_one() -> None:
     wanted = Preprocessing(299, 299, "tf")
 

@@ -78,6 +78,17 @@ def test_refusals_and_retries_are_counted() -> None:
     assert samples["tensorgate_model_retries_total"] == 1
 
 
+def test_decode_children_are_counted_by_why_they_ended() -> None:
+    metrics = Metrics()
+    metrics.decode_children(2)
+    metrics.decode_child_ended("deadline")
+    metrics.decode_child_ended("deadline")
+    samples = exposed(metrics)
+
+    assert samples["tensorgate_decode_children"] == 2
+    assert samples['tensorgate_decode_children_ended_total{reason="deadline"}'] == 2
+
+
 def test_the_decode_budget_is_read_when_it_is_asked_for() -> None:
     samples = exposed(Metrics())
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.app import join_parts
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import (
     CallerGone,
@@ -289,7 +290,12 @@ def test_a_picture_is_decoded_once_for_each_way_to_make_it() -> None:
     )
     decoded: list[int] = []
 
-    def decode(data: bytes, preprocessing: Preprocessing, deadline: Deadline) -> np.ndarray:
+    def decode(
+        data: bytes,
+        preprocessing: Preprocessing,
+        deadline: Deadline,
+        cancelled: Cancellation | None = None,
+    ) -> np.ndarray:
         decoded.append(preprocessing.height)
         return decode_gray(data, preprocessing, deadline)
 

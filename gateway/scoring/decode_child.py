@@ -1,0 +1,231 @@
+"""`python -m gateway.scoring.decode_child`: decodes pictures for the worker that started it.
+
+A stranger's bytes meet a decoder written in C only here, in a process that holds nothing of anybody
+else's, opens nothing, and can be killed at any moment. It gets each picture's file in a nameless
+file in memory that it shares with its worker, and leaves the pixels there; what else is said goes
+as JSON over a socket, its standard input (`DecodeProcess` is the other end):
+
+    worker: {"bytes": …, "preprocessing": …, "limits": …, "until": …, "held": …}
+    child:  {"needed": …}      if more memory than is held; the worker says true once it is
+    child:  {"shape": …, "dtype": …, "resident": …}  or  {"error": …, "message": …, …}
+
+It ends with its worker, however that ends.
+"""
+
+import ctypes
+import json
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from gateway.deadline import Deadline
+from gateway.errors import GatewayError, Overloaded
+from gateway.scoring import allocator
+from gateway.scoring.contract_document import LARGEST_SIDE, Preprocessing
+from gateway.scoring.decode_limits import MESSAGE_BYTES, RESIDENT_MOST, ImageLimits
+from gateway.scoring.images import decode
+
+MIB = 1024 * 1024
+
+ROOM = 64 * MIB
+"""Address space beyond what a picture needs that decoding it may take."""
+
+OPENING = 10
+"""Bytes of address space for each pixel that may be allowed, which a reader reserves on opening."""
+
+LARGEST_PIXELS = LARGEST_SIDE * LARGEST_SIDE * 4
+"""Bytes of the largest picture that a contract can ask for."""
+
+IDLE_SECONDS = 1.0
+"""Having waited so long for a picture, a child gives its free memory back."""
+
+CPU_MARGIN = 2
+"""Seconds of processor time after a picture's deadline at which the kernel ends the child."""
+
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+"""prctl(2)'s names."""
+
+
+class Child:
+    """The child's side of the conversation.
+
+    Args:
+        control: the socket to the worker.
+        file: descriptor of the shared file.
+    """
+
+    def __init__(self, control: socket.socket, file: int) -> None:
+        self._control = control
+        self._file = file
+        self._sizes = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
+
+    def serve(self) -> None:
+        """Decode one picture after another until the worker is gone."""
+        self._say({"resident": self.sizes()[1]})
+        while request := self._next():
+            self._say(self._answer(request))
+
+    def _next(self) -> dict[str, Any]:
+        """The next request; empty once there will be none."""
+        self._control.settimeout(IDLE_SECONDS)
+        try:
+            message = self._control.recv(MESSAGE_BYTES)
+        except TimeoutError:
+            allocator.give_back()
+            self._control.settimeout(None)
+            message = self._control.recv(MESSAGE_BYTES)
+        return dict(json.loads(message)) if message else {}
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        wanted = _preprocessing(request["preprocessing"])
+        limits = ImageLimits(**request["limits"])
+        deadline = Deadline(request["until"])
+        data = os.pread(self._file, request["bytes"], 0)
+        bound_processor_time(deadline)
+        try:
+            with self.bounded(ROOM + OPENING * limits.max_pixels):
+                pixels = decode(data, wanted, limits, deadline, Memory(self, request["held"]))
+            answer: dict[str, Any] = {"shape": pixels.shape, "dtype": pixels.dtype.name}
+            os.pwrite(self._file, np.ascontiguousarray(pixels).data, 0)
+        except GatewayError as error:
+            answer = {"error": error.slug, "message": error.message, "detail": error.log_detail}
+        return {**answer, "resident": self._resident_after()}
+
+    def ask(self, bytes_needed: int) -> bool:
+        """Have the worker hold as much memory; whether it does."""
+        self._say({"needed": bytes_needed})
+        self._control.settimeout(None)
+        message = self._control.recv(MESSAGE_BYTES)
+        if not message:
+            raise SystemExit
+        return message == b"true"
+
+    @contextmanager
+    def bounded(self, more: int) -> Iterator[None]:
+        """Let the process grow by that many bytes of address space in the block, and no further.
+
+        Whatever asks for more is refused it.
+        """
+        before, highest = resource.getrlimit(resource.RLIMIT_AS)
+        if self._sizes is None:
+            yield
+            return
+        limit_address_space(self.sizes()[0] + more, highest)
+        try:
+            yield
+        finally:
+            limit_address_space(before, highest)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of address space, and of memory that is resident."""
+        if self._sizes is None:
+            return 0, 0
+        fields = os.pread(self._sizes, 256, 0).split()
+        page = resource.getpagesize()
+        return int(fields[0]) * page, int(fields[1]) * page
+
+    def _resident_after(self) -> int:
+        resident = self.sizes()[1]
+        if resident > RESIDENT_MOST:
+            allocator.give_back()
+            resident = self.sizes()[1]
+        return resident
+
+    def _say(self, message: dict[str, Any]) -> None:
+        self._control.sendall(json.dumps(message).encode())
+
+
+class Memory:
+    """The worker's budget, seen from here.
+
+    Args:
+        child: asks for more.
+        held: bytes of it that are held already.
+    """
+
+    def __init__(self, child: Child, held: int) -> None:
+        self._child = child
+        self._held = held
+
+    @contextmanager
+    def take(self, bytes_needed: int, deadline: Deadline) -> Iterator[None]:
+        """Decode with as much, twice that and some room at most.
+
+        Raises:
+            Overloaded: the worker has given none, and knows why; the deadline plays no part here.
+        """
+        del deadline
+        if bytes_needed > self._held and not self._child.ask(bytes_needed):
+            raise Overloaded("No memory was given for the picture.")
+        with self._child.bounded(2 * bytes_needed + ROOM):
+            yield
+
+
+def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
+    color = fields["transparency"]
+    return Preprocessing(**{**fields, "transparency": None if color is None else tuple(color)})
+
+
+def bound_processor_time(deadline: Deadline) -> None:
+    """Have the kernel end this process if it still works long after the deadline.
+
+    It is what ends a child whose worker is stopped and cannot.
+    """
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = math.ceil(used.ru_utime + used.ru_stime + deadline.remaining()) + CPU_MARGIN
+    _, highest = resource.getrlimit(resource.RLIMIT_CPU)
+    if highest == resource.RLIM_INFINITY or seconds < highest:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, highest))
+
+
+def limit_address_space(size: int, highest: int) -> None:
+    """Set the soft limit, which can be taken back, as far as the hard one allows."""
+    if highest != resource.RLIM_INFINITY:
+        size = highest if size == resource.RLIM_INFINITY else min(size, highest)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (size, highest))
+
+
+def confine(worker: int) -> None:
+    """End with the worker, heed nobody but it, and do without what decoding does not need.
+
+    The terminal's and the service manager's signals to stop are for the worker, which answers what
+    it has before it ends.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if os.getppid() != worker:
+        raise SystemExit  # it ended before it could be followed
+    for limit, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, LARGEST_PIXELS),
+        (resource.RLIMIT_NOFILE, 16),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        with suppress(ValueError, OSError):
+            resource.setrlimit(limit, (most, most))
+
+
+def main() -> None:
+    """Serve the worker whose process id and shared file's descriptor are the arguments."""
+    worker, file = int(sys.argv[1]), int(sys.argv[2])
+    confine(worker)
+    allocator.keep_much()
+    with suppress(BrokenPipeError, ConnectionResetError):
+        Child(socket.socket(fileno=0), file).serve()
+
+
+if __name__ == "__main__":
+    main()
