@@ -2,9 +2,10 @@
 PYTHON ?= python3
 TARGET ?= url
 SECONDS ?= 600
+REPEATS ?= 10
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test container-test cluster-test exact benchmark check format lock licenses sbom audit fuzz clean
+.PHONY: help run test container-test cluster-test cluster-soak exact benchmark check format lock licenses sbom audit fuzz clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,6 +26,9 @@ container-test: .venv/test/.stamp ## the tests that need a Docker engine
 
 cluster-test: .venv/test/.stamp ## the tests on the Kubernetes cluster that KUBECONFIG points at
 	@.venv/test/bin/python -m pytest -s tests/cluster -m kubernetes
+
+cluster-soak: .venv/test/.stamp ## the cluster tests under load, REPEATS=10 times each
+	@.venv/test/bin/python -m pytest -s tests/cluster -m kubernetes --repeats $(REPEATS)
 
 exact: .venv/test/.stamp ## compare 500 generated pictures with Keras, bit for bit
 	@.venv/test/bin/python -m pytest tests/unit/gateway/test_images_exact.py --exact

@@ -3,17 +3,16 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-import requests
 
 from tests.support.cluster import NAMESPACE, ROOT, Cluster, kubectl
 from tests.support.cluster_images import SECOND_LABELS
-from tests.support.load import Load
+from tests.support.load import ENOUGH, Load
 from tests.support.load_client import Request
+from tests.support.predictions import answered_by, finish, predict, versions_seen
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
-ENOUGH = 2000
 GREEN = ROOT / "tests" / "cluster" / "green"
 
 
@@ -36,33 +35,18 @@ def green(deployed: Cluster) -> Iterator[Cluster]:
 def test_callers_change_to_the_other_model_and_back_and_nothing_is_lost_or_mixed(
     green: Cluster, load: Callable[[], Load], request_: Request
 ) -> None:
-    host, port = request_.address
-    headers = {"Content-Type": "image/jpeg"}
-
-    def predict() -> requests.Response:
-        url = f"http://{host}:{port}{request_.path}"
-        return requests.post(url, request_.body, headers=headers, timeout=30)
-
-    def answered_by(version: str) -> Callable[[], bool]:
-        return lambda: predict().headers.get("X-Model-Version") == version
-
-    first = predict()
+    first = predict(request_)
     assert first.headers["X-Model-Version"] == "1"
     with load() as running:
         running.wait_for(200)
         select("model-green")
-        wait_until(answered_by("2"), 60.0, "an answer of version 2")
-        second = predict()
+        wait_until(answered_by(request_, "2"), 60.0, "an answer of version 2")
+        second = predict(request_)
         running.wait_for(len(running.answers) + 800)
         select("model")
-        wait_until(answered_by("1"), 60.0, "an answer of version 1 again")
+        wait_until(answered_by(request_, "1"), 60.0, "an answer of version 1 again")
         running.wait_for(max(ENOUGH, len(running.answers) + 500))
-    report = running.report()
-    print(report)
-    report.check(ENOUGH)
-    assert not report.lost
+    assert not finish(running).lost
     assert list(second.json()) == SECOND_LABELS
     right = {"1": first.content, "2": second.content}
-    for answer in running.answers:
-        assert answer.body == right[answer.headers["X-Model-Version"]]
-    assert {answer.headers["X-Model-Version"] for answer in running.answers} == {"1", "2"}
+    assert set(versions_seen(running, right)) == {"1", "2"}

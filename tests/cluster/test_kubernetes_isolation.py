@@ -10,6 +10,7 @@ from kubernetes import client
 
 from tests.support.cluster import NAMESPACE, Cluster, Pod, is_ready, kubectl, restarts
 from tests.support.load_client import Request
+from tests.support.predictions import predict
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
@@ -117,13 +118,9 @@ def test_without_its_model_a_gateway_says_so_at_once_and_recovers_untouched(
     try:
         wait_until(lambda: not deployed.pods("model"), 120.0, "the end of the last model pod")
 
-        def predict() -> requests.Response:
-            headers = {"Content-Type": "image/jpeg"}
-            return requests.post(f"{url}/predict", request_.body, headers=headers, timeout=30)
-
-        wait_until(lambda: predict().status_code == 503, 30.0, "503")
+        wait_until(lambda: predict(request_).status_code == 503, 30.0, "503")
         started = time.monotonic()
-        answer = predict()
+        answer = predict(request_)
         assert time.monotonic() - started < ANSWER_AT_ONCE
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) >= 1
@@ -147,7 +144,7 @@ def test_without_its_model_a_gateway_says_so_at_once_and_recovers_untouched(
         assert [each["ready"] for each in conditions] == [True]
     finally:
         deployed.scale("model", 1)
-    wait_until(lambda: predict().status_code == 200, 30.0, "predictions again")
+    wait_until(lambda: predict(request_).status_code == 200, 30.0, "predictions again")
     (after,) = deployed.pods("gateway")
     assert after.metadata.uid == before.metadata.uid
     assert restarts(after) == 0

@@ -1,44 +1,37 @@
 """Applied, scaled, updated and broken under load, on the cluster that KUBECONFIG points at."""
 
-import contextlib
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
 from kubernetes import client
 
 from tests.support.cluster import NAMESPACE, Cluster, first_process, timed
-from tests.support.load import Load, Report
+from tests.support.ingress import ingress
+from tests.support.load import ENOUGH, Load, Report
 from tests.support.load_client import Request
+from tests.support.predictions import finish, takes_connections
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
 APPLY_SECONDS = 120.0
+GATEWAY_PORT = 9696
 SHARE_SECONDS = 60.0
 LEAST_SHARE = 0.2
 SCALING_SHARE = 0.7
 IN_FLIGHT = 32
-"""MAX_IN_FLIGHT of one worker, the most that one pod has at once."""
+"""More than one pod has at once at half of what it can do."""
 PROXY_SECONDS = 3.0
 """Between a pod's being not ready and kube-proxy's leaving it out."""
 TOO_MANY_REQUESTS = 429
-ENOUGH = 2000
-"""Requests below which a load proves nothing."""
 
-Loads = Callable[[], Load]
-
-
-def finish(load: Load) -> Report:
-    """What a load has shown, printed; of too few requests it would have shown nothing."""
-    report = load.report()
-    print(report)
-    report.check(ENOUGH)
-    return report
+Loads = Callable[..., Load]
 
 
 def lost(report: Report) -> int:
@@ -51,21 +44,16 @@ def test_applied_from_nothing_a_picture_by_url_is_predicted(
 ) -> None:
     cluster.delete()
     host, port = request_.address
-    answers: list[requests.Response] = []
-
-    def predicted() -> bool:
-        with contextlib.suppress(requests.ConnectionError):
-            body = {"url": pictures, "top": 1}
-            answers.append(requests.post(f"http://{host}:{port}/predict", json=body, timeout=30))
-        return bool(answers)
-
     with timed(APPLY_SECONDS, "from nothing to the first prediction"):
         cluster.apply()
-        wait_until(predicted, APPLY_SECONDS, "a prediction through the Service")
-    assert answers[0].status_code == 200, answers[0].text
-    assert list(answers[0].json()) == ["pants"]
-    for name in ("model", "gateway"):
-        cluster.scale(name, 1)
+        wait_until(
+            lambda: takes_connections((host, port)), APPLY_SECONDS, "a Service that leads on"
+        )
+        body = {"url": pictures, "top": 1}
+        answer = requests.post(f"http://{host}:{port}/predict", json=body, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert list(answer.json()) == ["pants"]
+    cluster.one_of_each()
 
 
 @pytest.mark.parametrize("name", ["gateway", "model"])
@@ -184,6 +172,13 @@ def test_processor_load_scales_both_up_and_back_down(
     assert set(report.lost) <= {"status-503"}
 
 
+def kill(pid: int) -> float:
+    """Kill a pod's first process; when it was gone, and with it every other of the pod."""
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10.0, "the end of the killed process")
+    return time.monotonic()
+
+
 @pytest.mark.node
 def test_a_killed_gateway_pod_loses_only_what_was_sent_to_it(
     deployed: Cluster, load: Loads
@@ -192,9 +187,7 @@ def test_a_killed_gateway_pod_loses_only_what_was_sent_to_it(
     deployed.scale("gateway", 3)
     with load() as running:
         running.wait_for(300)
-        pod = deployed.ready("gateway")[0]
-        killed = time.monotonic()
-        os.kill(first_process(pod), signal.SIGKILL)
+        killed = kill(first_process(deployed.ready("gateway")[0]))
         wait_until(lambda: len(deployed.ready("gateway")) < 3, 30.0, "a pod that is not ready")
         noticed = time.monotonic()
         deployed.settle("gateway", 3)
@@ -211,3 +204,30 @@ def test_a_killed_gateway_pod_loses_only_what_was_sent_to_it(
     assert {each.failure for each in after} <= {"refused", "reset"}
     assert late < noticed - killed + PROXY_SECONDS
     assert lost(report) == len(gone)
+
+
+@pytest.mark.node
+def test_behind_an_ingress_a_killed_gateway_pod_loses_only_what_it_was_working_on(
+    deployed: Cluster, load: Loads, tmp_path: Path
+) -> None:
+    """An Ingress controller moves on to another pod where the first one takes no connection."""
+    deployed.scale("gateway", 3)
+    pods = deployed.ready("gateway")
+    addresses = [(pod.status.pod_ip, GATEWAY_PORT) for pod in pods]
+    with ingress(addresses, tmp_path) as address, load(address) as running:
+        running.wait_for(300)
+        pid = first_process(pods[0])
+        before = time.monotonic()
+        after = kill(pid)
+        wait_until(lambda: len(deployed.ready("gateway")) < 3, 30.0, "a pod that is not ready")
+        deployed.settle("gateway", 3)
+        running.wait_for(ENOUGH)
+    report = finish(running)
+    in_flight = [
+        answer
+        for answer in running.answers
+        if answer.started <= after and answer.started + answer.seconds >= before
+    ]
+    print(f"{len(in_flight)} in flight on three pods, {lost(report)} lost: {report.lost}")
+    gone = [answer for answer in running.answers if answer.failure]
+    assert all(answer in in_flight for answer in gone), gone

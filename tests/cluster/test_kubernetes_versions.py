@@ -3,30 +3,21 @@
 from collections.abc import Callable
 
 import pytest
-import requests
 
 from tests.support.cluster import NAMESPACE, Cluster, kubectl
 from tests.support.cluster_images import MODEL, SECOND_LABELS
-from tests.support.load import Load
+from tests.support.load import ENOUGH, Load
 from tests.support.load_client import Request
+from tests.support.predictions import VERSION, finish, predict, versions_seen
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
-
-ENOUGH = 2000
 
 
 def use(cluster: Cluster, version: int) -> None:
     """Begin a rollout of the image with that version."""
     container = {"name": "model", "image": f"{MODEL}:{version}"}
     cluster.patch("model", {"spec": {"template": {"spec": {"containers": [container]}}}})
-
-
-def predict(request: Request) -> requests.Response:
-    host, port = request.address
-    headers = {"Content-Type": "image/jpeg"}
-    url = f"http://{host}:{port}{request.path}"
-    return requests.post(url, request.body, headers=headers, timeout=30)
 
 
 def test_a_version_with_another_contract_comes_and_goes_and_nothing_is_lost_or_mixed(
@@ -42,17 +33,13 @@ def test_a_version_with_another_contract_comes_and_goes_and_nothing_is_lost_or_m
         kubectl("--namespace", NAMESPACE, "rollout", "undo", "deployment/model")
         deployed.rolled_out("model")
         running.wait_for(max(ENOUGH, len(running.answers) + 200))
-    report = running.report()
-    print(report)
-    report.check(ENOUGH)
-    assert first.headers["X-Model-Version"] == "1"
-    assert second.headers["X-Model-Version"] == "2"
+    report = finish(running)
+    assert first.headers[VERSION] == "1"
+    assert second.headers[VERSION] == "2"
     assert list(second.json()) == SECOND_LABELS
     right = {"1": first.content, "2": second.content}
-    seen = [answer.headers.get("X-Model-Version", "") for answer in running.answers]
     assert not report.lost
-    for answer, version in zip(running.answers, seen, strict=True):
-        assert answer.body == right[version], "an answer that is neither version's"
+    seen = versions_seen(running, right)
     print({version: seen.count(version) for version in right}, "answers by version")
     assert {"1", "2"} == set(seen)
     assert seen[0] == seen[-1] == "1"
@@ -83,9 +70,7 @@ def test_a_bad_version_leaves_the_old_one_serving_and_says_so(
     kubectl("--namespace", NAMESPACE, "rollout", "undo", "deployment/model")
     deployed.rolled_out("model")
     print(message[-600:])
-    report = running.report()
-    print(report)
-    report.check(ENOUGH)
+    report = finish(running)
     assert not report.lost
     assert reason in message
-    assert {answer.headers.get("X-Model-Version") for answer in running.answers} == {"1"}
+    assert {answer.headers.get(VERSION) for answer in running.answers} == {"1"}

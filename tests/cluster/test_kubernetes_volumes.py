@@ -12,13 +12,13 @@ import requests
 
 from tests.support.cluster import OVERLAY, ROOT, Cluster, kubectl
 from tests.support.cluster_images import MAKE_SECOND, MODEL, SECOND, SECOND_LABELS
-from tests.support.load import Load
+from tests.support.load import ENOUGH, Load
 from tests.support.load_client import Request
+from tests.support.predictions import answered_by, finish, predict, versions_seen
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.node, pytest.mark.timeout(600)]
 
-ENOUGH = 2000
 ON_VOLUME = ROOT / "tests" / "cluster" / "volume"
 VOLUME = Path("/var/lib/tensorgate-models")
 HOME = VOLUME / MODEL
@@ -62,25 +62,13 @@ def on_volume(deployed: Cluster, exported: Path) -> Iterator[Cluster]:
     HOME.mkdir(parents=True)
     publish(exported / "1", 1)
     deployed.apply(ON_VOLUME)
-    for name in ("model", "gateway"):
-        deployed.scale(name, 1)
+    deployed.one_of_each()
     yield deployed
     deployed.apply(OVERLAY)
     deployed.rolled_out("model")
     kubectl("delete", "--namespace", "tensorgate", "persistentvolumeclaim/models")
     kubectl("delete", "persistentvolume/models")
     shutil.rmtree(VOLUME)
-
-
-def predict(request: Request) -> requests.Response:
-    host, port = request.address
-    headers = {"Content-Type": "image/jpeg"}
-    url = f"http://{host}:{port}{request.path}"
-    return requests.post(url, request.body, headers=headers, timeout=30)
-
-
-def answers_as(request: Request, version: str) -> Callable[[], bool]:
-    return lambda: predict(request).headers.get("X-Model-Version") == version
 
 
 def test_a_version_comes_and_goes_on_a_volume_and_nothing_is_lost_or_mixed(
@@ -90,22 +78,16 @@ def test_a_version_comes_and_goes_on_a_volume_and_nothing_is_lost_or_mixed(
     with load() as running:
         running.wait_for(200)
         publish(exported / "2", 2)
-        wait_until(answers_as(request_, "2"), 60.0, "an answer of version 2")
+        wait_until(answered_by(request_, "2"), 60.0, "an answer of version 2")
         second = predict(request_)
         running.wait_for(len(running.answers) + 500)
         withdraw(2)
-        wait_until(answers_as(request_, "1"), 60.0, "an answer of version 1 again")
+        wait_until(answered_by(request_, "1"), 60.0, "an answer of version 1 again")
         running.wait_for(max(ENOUGH, len(running.answers) + 200))
-    report = running.report()
-    print(report)
-    report.check(ENOUGH)
-    assert not report.lost
+    assert not finish(running).lost
     assert list(second.json()) == SECOND_LABELS
     right = {"1": first.content, "2": second.content}
-    seen = {answer.headers["X-Model-Version"] for answer in running.answers}
-    assert seen == {"1", "2"}
-    for answer in running.answers:
-        assert answer.body == right[answer.headers["X-Model-Version"]]
+    assert set(versions_seen(running, right)) == {"1", "2"}
 
 
 def test_a_damaged_version_on_a_volume_changes_nothing_and_is_told(

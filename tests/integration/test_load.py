@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import socket
 import socketserver
@@ -245,6 +246,21 @@ def test_every_request_to_a_closed_port_is_refused() -> None:
     report = load.report()
     assert report.lost == {"refused": report.requests}
     assert "refused after" in str(report)
+
+
+def test_a_load_comes_from_the_address_that_it_is_given() -> None:
+    peers = set[str]()
+
+    def noting_peers(server: Server, connection: socket.socket, number: int) -> bool:
+        peers.add(connection.getpeername()[0])
+        return answering(server, connection, number)
+
+    with serving(noting_peers) as server:
+        request = dataclasses.replace(request_to(server.target), source="127.0.1.9")
+        with Load(request, 300, pause=0.05) as load:
+            load.wait_for(100)
+        assert not load.report().lost
+    assert peers == {"127.0.1.9"}
 
 
 def test_half_of_the_clients_keep_their_connections() -> None:

@@ -52,9 +52,11 @@ def takes_connections(address: tuple[str, int]) -> bool:
         return probe.connect_ex(address) == 0
 
 
-def start(**environment: str) -> subprocess.CompletedProcess[str]:
+def start(
+    *arguments: str, options: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gateway"],
+        [sys.executable, *options, "-m", "gateway", *arguments],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
@@ -73,14 +75,7 @@ def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
 
 @pytest.mark.parametrize("argument", ["--help", "--bind=0.0.0.0:1"])
 def test_an_argument_is_refused_with_where_the_settings_are(argument: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "gateway", argument],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ended = start(argument)
 
     assert ended.returncode == 2
     assert f"takes no arguments ({argument!r})" in ended.stderr
@@ -88,14 +83,7 @@ def test_an_argument_is_refused_with_where_the_settings_are(argument: str) -> No
 
 
 def test_a_python_without_the_packages_is_told_which_has_them() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-S", "-m", "gateway"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ended = start(options=("-S",))
 
     assert ended.returncode == 2
     assert "has no PIL, dns, flask," in ended.stderr

@@ -53,13 +53,8 @@ def build(tag: str, dockerfile: str, context: Path = ROOT, **arguments: str) -> 
     Raises:
         CalledProcessError: Docker's last words are on standard error.
     """
-    command = [
-        "docker",
-        "build",
-        "--quiet",
-        "--network",
-        os.environ.get("BUILD_NETWORK", "default"),
-    ]
+    network = os.environ.get("BUILD_NETWORK", "default")
+    command = ["docker", "build", "--quiet", "--network", network]
     command += ["--file", dockerfile, "--tag", tag]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]

@@ -19,6 +19,8 @@ from tests.support.waiting import wait_until
 LATE_SECONDS = 0.1
 """A request that starts this much after its turn is counted as late."""
 EXAMPLES = 5
+ENOUGH = 2000
+"""Requests below which a load proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Report:
     capacity: float | None
     cpu: float
 
-    def check(self, minimum: int = 2000) -> None:
+    def check(self, minimum: int = ENOUGH) -> None:
         """A load of too few requests proves nothing.
 
         Raises:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 BLOCK = 1 << 16
+IP_BIND_ADDRESS_NO_PORT = 24
+"""ip(7): choose the port when connecting, so that one is free again for each destination."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Request:
 
     deadline: seconds from the start, with connecting, to the last byte of the answer.
     wanted: names of the response headers to keep.
+    source: the address of this machine to connect from, or any.
     """
 
     address: tuple[str, int]
@@ -29,6 +32,7 @@ class Request:
     deadline: float = 10.0
     wanted: tuple[str, ...] = ()
     keep_bodies: bool = False
+    source: str = ""
 
     def encode(self) -> bytes:
         """Its bytes on the wire."""
@@ -159,6 +163,9 @@ class Client:
             self.close()
         self._socket = socket.socket()
         self._socket.setblocking(False)
+        if self._request.source:
+            self._socket.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            self._socket.bind((self._request.source, 0))
         self._earlier = 0
         return self._socket
 
