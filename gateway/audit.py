@@ -15,7 +15,7 @@ from typing import Any
 
 LINES_A_SECOND = 20
 """Of each guard in each process."""
-LONGEST_REASON = 500
+LONGEST_DETAIL = 500
 LONGEST_URL = 200
 
 logger = logging.getLogger("tensorgate.audit")
@@ -62,16 +62,16 @@ class Throttle:
 _throttle = Throttle(LINES_A_SECOND)
 
 
-def refused(guard: str, why: str, fields: Mapping[str, Any]) -> None:
+def refused(guard: str, detail: str, fields: Mapping[str, Any]) -> None:
     """Write the line of a refusal, unless its guard has written enough in this second.
 
     Args:
         guard: the slug of the error: never a caller's text.
-        why: what the operator should know of it.
+        detail: what the operator should know of it.
         fields: the request, as `logs.request_fields` has it, and what else is known.
     """
     if _throttle.passes(guard):
-        line = {"guard": guard, "why": why[:LONGEST_REASON], **fields}
+        line = {"guard": guard, "detail": detail[:LONGEST_DETAIL], **fields}
         logger.warning("refused", extra={"fields": line})
 
 

@@ -191,7 +191,7 @@ class KeyRing:
         if look == self._complained and now < self._complain_again:
             return
         self._complained, self._complain_again = look, now + COMPLAINT_SECONDS
-        fields = {"process": os.getpid(), "file": str(self._path), "why": why}
+        fields = {"process": os.getpid(), "file": str(self._path), "detail": why}
         logger.error("API_KEYS_FILE is broken: the keys before it stay", extra={"fields": fields})
 
 

@@ -63,13 +63,13 @@ def log_error(error: GatewayError, picture: Picture | None = None) -> None:
         logger.info("%s", error.message, extra={"fields": fields})
 
 
-def _log_refusal(guard: str, why: str, picture: Picture | None = None) -> None:
+def _log_refusal(guard: str, detail: str, picture: Picture | None = None) -> None:
     environ = request.environ
     caller = environ.get("tensorgate.caller") or Caller(environ.get("REMOTE_ADDR", ""))
     fields = logs.request_fields(request.method, environ["PATH_INFO"], request_id(), caller)
     if isinstance(picture, URL):
         fields["url"] = audit.plain_url(picture.text)
-    audit.refused(guard, why, fields)
+    audit.refused(guard, detail, fields)
 
 
 def json_response(document: dict[str, object], status: int = 200) -> Response:

@@ -416,7 +416,7 @@ def test_a_refusal_is_a_line_that_says_who_by_which_guard_and_why(server: Server
             "logger": "tensorgate.audit",
             "level": "warning",
             "guard": "unauthorized",
-            "why": "The API key is not one that this gateway knows.",
+            "detail": "The API key is not one that this gateway knows.",
             "caller": "127.0.0.1",
             "method": "GET",
             "path": "/predict",

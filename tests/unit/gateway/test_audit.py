@@ -46,8 +46,8 @@ def test_a_flood_is_a_few_lines_and_a_count(
     audit.flush()
 
     lines = [record.__dict__["fields"] for record in caplog.records]
-    assert len([line for line in lines if line.get("why") == "no key"]) == LINES_A_SECOND
-    assert len([line for line in lines if line.get("why") == "too many"]) == 1
+    assert len([line for line in lines if line.get("detail") == "no key"]) == LINES_A_SECOND
+    assert len([line for line in lines if line.get("detail") == "too many"]) == 1
     assert lines[-1] == {"guard": "unauthorized", "refusals": 1000 - LINES_A_SECOND}
 
 
@@ -77,7 +77,7 @@ def test_a_url_loses_its_query_and_its_userinfo(url: str, plain: str) -> None:
 
 def test_a_key_is_in_no_line_wherever_it_was_put() -> None:
     fields = request_fields("GET", f"/predict/{KEY}", KEY, Caller("192.0.2.1"))
-    record = logging.makeLogRecord({"msg": KEY, "fields": {**fields, "why": KEY[:-5]}})
+    record = logging.makeLogRecord({"msg": KEY, "fields": {**fields, "detail": KEY[:-5]}})
     text = JSONLines().format(record)
 
     assert "AAAA" not in text
@@ -117,7 +117,7 @@ def test_a_picture_that_is_refused_is_a_line_with_who_and_what_and_why(
     assert audited(log) == [
         {
             "guard": "undecodable-image",
-            "why": "This is no picture.",
+            "detail": "This is no picture.",
             "request_id": "abc-1",
             "caller": "198.51.100.1",
             "proxy": "10.0.0.1",
