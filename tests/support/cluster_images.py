@@ -1,6 +1,7 @@
 """The images that the cluster tests run: `python -m tests.support.cluster_images [SERVING_IMAGE]`.
 
 Builds them with Docker and prints their names, for `kind load docker-image` or what stands for it.
+A SERVING_IMAGE that ends in `:test`, as by default, is built from the embedded model server.
 Version 2 of the model has other labels, another size and another scaling; version 3 is version 1
 with its variables cut off, version 4 with a warm-up request that fails.
 """
@@ -99,7 +100,8 @@ def main() -> None:
     """Build them all."""
     serving = sys.argv[1] if len(sys.argv) > 1 else "tensorgate-model-server:test"
     build(GATEWAY, "gateway.dockerfile")
-    build(serving, "model/server/dockerfile")
+    if serving.endswith(":test"):
+        build(serving, "model/server/dockerfile")
     build(f"{MODEL}:1", "serve.dockerfile", SERVING_IMAGE=serving, MODEL_VERSION="1")
     build_second(serving)
     build_damaged(3, CUT_OFF)
