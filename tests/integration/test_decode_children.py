@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.child_processes import alive, children
 from tests.support.hostile_pictures import jpeg_of_many_scans
 from tests.support.processes import Answer, Gateway, gateway, wait_until
 from tests.support.stub_serving import StubServing
@@ -36,14 +37,6 @@ def picture() -> bytes:
 
 def upload(running: Gateway, data: bytes) -> Answer:
     return running.ask("POST", "/predict", data, content_type="image/jpeg", timeout=2 * TIMEOUT)
-
-
-def children(worker: int) -> list[int]:
-    """The decode children of a worker."""
-    found: list[int] = []
-    for task in Path(f"/proc/{worker}/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text().split()]
-    return found
 
 
 def the_child(running: Gateway) -> int:
@@ -166,14 +159,6 @@ def test_a_killed_worker_leaves_no_child_and_no_file(started: Gateway) -> None:
     wait_until(lambda: upload(started, picture()).status == 200, "predictions come back")
     names = {path.name for path in shared.iterdir()} - before
     assert [name for name in names if "picture" in name or "tensorgate" in name] == []
-
-
-def alive(pid: int) -> bool:
-    """Whether it runs: neither gone nor waiting to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_pictures_that_are_decoded_when_a_stop_comes_are_answered() -> None:

@@ -33,6 +33,7 @@ from gateway.scoring.contract_document import Preprocessing
 from gateway.scoring.decode_children import DecodeChildren
 from gateway.scoring.decode_limits import RESIDENT_MOST, ImageLimits
 from tests.support import odd_decode_children
+from tests.support.child_processes import alive, children
 from tests.support.hostile_pictures import jpeg_header_only, jpeg_of_many_scans
 from tests.support.pictures import KINDS, saved
 from tests.support.waiting import wait_until
@@ -312,7 +313,7 @@ class TestKilled:
         running = start()
         child = running.idle()
         os.kill(child, signal.SIGKILL)
-        wait_until(lambda: ended(child))
+        wait_until(lambda: not alive(child))
 
         assert running.decode().shape == (16, 16, 3)
 
@@ -346,7 +347,7 @@ class TestKilled:
         cancelled.set()
 
     def test_no_more_children_are_started_than_may_be(self, start: Callable[..., Running]) -> None:
-        before = len(children_of_this_process())
+        before = len(children("self"))
         running = start(most=2)
         data = KINDS["png rgb"](np.random.default_rng(0), (400, 400))
 
@@ -354,24 +355,16 @@ class TestKilled:
 
         assert len(results) == 64
         assert running.counted.alive == 2
-        assert len(children_of_this_process()) == before + 2
+        assert len(children("self")) == before + 2
 
     def test_once_stopped_none_is_left(self, start: Callable[..., Running]) -> None:
-        before = children_of_this_process()
+        before = children("self")
         running = start(most=3)
         running.idle()
 
         running.children.stop()
 
-        assert children_of_this_process() == before
-
-
-def children_of_this_process() -> list[int]:
-    """Decode children only: the process has no others that run for long."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
-    return found
+        assert children("self") == before
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux bounds and tells a process's memory")
@@ -535,21 +528,12 @@ def test_a_worker_that_is_killed_leaves_no_child(stopped: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == b"decoding\n"
-        tasks = Path(f"/proc/{worker.pid}/task").iterdir()
-        children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-        assert len(children) == 2
-        for child in children:
+        begun = children(worker.pid)
+        assert len(begun) == 2
+        for child in begun:
             if stopped:
                 os.kill(child, signal.SIGSTOP)
 
         worker.kill()
 
-        wait_until(lambda: all(ended(child) for child in children), what="the children's end")
-
-
-def ended(pid: int) -> bool:
-    """Whether it is gone, or dead and not yet reaped by whoever is its parent now."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    except FileNotFoundError:
-        return True
+        wait_until(lambda: not any(alive(child) for child in begun), what="the children's end")
