@@ -60,7 +60,8 @@ def ask_canary(server: ServerProcess, address: Address) -> list[str]:
         answer = caller.ask(get(path))
     assert (answer.status, answer.json["path"]) == (200, path)
     wait_until(lambda: any(line.get("path") == path for line in server.lines))
-    return [str(line["path"]) for line in tuple(server.lines) if line.get("path")]
+    requests = [line for line in tuple(server.lines) if line["logger"] == "tensorgate.access"]
+    return [str(line["path"]) for line in requests if line["path"]]
 
 
 @pytest.fixture(scope="module")
