@@ -15,6 +15,7 @@ from gateway.admission import BodyLimits
 from gateway.errors import GatewayError, Kind
 from gateway.metrics import Exposition, Metrics
 from gateway.scoring import stages
+from gateway.scoring.decode_limits import RESIDENT_MOST
 from gateway.server.worker import KILL_MARGIN
 from gateway.settings import MIB, Settings
 from model.server import config
@@ -221,7 +222,7 @@ def test_images_have_a_version(deployment: Manifest) -> None:
     assert name in {image["name"] for image in production["images"]}
 
 
-def test_the_gateways_memory_covers_decoding_and_each_workers_bodies() -> None:
+def test_the_gateways_memory_covers_decoding_and_each_workers_bodies_and_children() -> None:
     container = manifests.container(GATEWAY)
     limits = container["resources"]["limits"]
     workers = SETTINGS.workers if "WORKERS" in environment() else manifests.quantity(limits["cpu"])
@@ -230,7 +231,9 @@ def test_the_gateways_memory_covers_decoding_and_each_workers_bodies() -> None:
         for volume in manifests.pod(GATEWAY)["volumes"]
         if volume["emptyDir"].get("medium") == "Memory"
     )
-    needed = SETTINGS.decode_memory + workers * (SETTINGS.upload_memory + 200 * MIB) + volumes
+    children = SETTINGS.decode_children * RESIDENT_MOST
+    worker = SETTINGS.upload_memory + 200 * MIB + children
+    needed = SETTINGS.decode_memory + workers * worker + volumes
     assert manifests.quantity(limits["memory"]) >= needed
 
 
