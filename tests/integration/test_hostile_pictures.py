@@ -9,13 +9,13 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from tests.support.footprint import LINUX, most_memory
 from tests.support.hostile_pictures import (
     bmp_header_only,
     exif_that_is_cut_off,
@@ -46,7 +46,6 @@ from tests.support.pictures import (
 from tests.support.processes import Answer, Gateway, gateway, wait_until
 from tests.support.stub_serving import CLOTHES, StubModel, StubServing, image_contract
 
-LINUX = Path("/proc/self/status").exists()
 SIZE = 16
 PIXELS = 1_000_000
 KERAS, ASKING = 1, 2
@@ -296,27 +295,12 @@ def test_a_bomb_takes_no_memory(running: Running) -> None:
     bombs += [data for case, data, _ in extras().values() if case == "C8"]
     for data in bombs:
         running.ask(data)
-    before = most_memory(running.gateway)
+    before = most_memory(running.gateway.process.popen.pid)
 
     for data in bombs * 2:
         running.ask(data)
 
-    assert most_memory(running.gateway) - before < 30_000_000
-
-
-def most_memory(made: Gateway) -> int:
-    """Bytes that the gateway's processes have had at most, added up."""
-    return sum(peak(process) for process in descendants(made.process.popen.pid))
-
-
-def descendants(process: int) -> list[int]:
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *(each for child in children for each in descendants(int(child)))]
-
-
-def peak(process: int) -> int:
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    assert most_memory(running.gateway.process.popen.pid) - before < 30_000_000
 
 
 @pytest.mark.case("C9")
