@@ -87,6 +87,11 @@ class Access:
         if self.keys is not None:
             self.keys.refresh()
 
+    @property
+    def keys_broken(self) -> bool:
+        """Whether older keys are used because their file is broken."""
+        return self.keys is not None and self.keys.broken
+
 
 def _open_to_all(head: Head) -> bool:
     """Whether it is a probe, or a browser's question whether a page may call at all.

@@ -133,6 +133,11 @@ class KeyRing:
         self._complained: tuple[bytes, str] | None = None
         self._complain_again = 0.0
 
+    @property
+    def broken(self) -> bool:
+        """Whether the file is known to be broken, and the keys before it are used."""
+        return self._complained is not None
+
     def find(self, shown: str) -> str | None:
         """The name of the key that a caller shows; None when it is none of them.
 

@@ -97,6 +97,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self.registry,
         )
+        self._api_keys_broken = Gauge(
+            "tensorgate_api_keys_broken",
+            "1 while API_KEYS_FILE is broken and the keys before it are used.",
+            multiprocess_mode="livemax",
+            registry=self.registry,
+        )
         self._decode_children = Gauge(
             "tensorgate_decode_children",
             "Processes that decode pictures.",
@@ -117,6 +123,10 @@ class Metrics:
     def decode_child_ended(self, reason: str) -> None:
         """Count a decode child that was killed, replaced or died."""
         self._decode_children_ended.labels(reason).inc()
+
+    def api_keys_broken(self, broken: bool) -> None:
+        """Say whether this worker goes on with older keys because their file is broken."""
+        self._api_keys_broken.set(broken)
 
     def request(self, model: str, version: int | None, outcome: str) -> None:
         """Count a prediction; `outcome` is `ok`, `caller-gone` or the value of an error's Kind.

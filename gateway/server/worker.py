@@ -82,7 +82,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         """Make this process's own parts, after the fork."""
         plan: Plan = self.app.plan
         self._settings = settings = plan.settings
-        metrics = Metrics(settings.models)
+        self._metrics = metrics = Metrics(settings.models)
         application = plan.make_application(metrics)
         write = partial(self.app.board.write, self.slot)
         self._callers = Shell(settings, application, metrics, write, self.app.access)
@@ -152,6 +152,7 @@ class GatewayWorker(ASGIWorker):  # type: ignore[misc]
         """Tell the master that this process lives, and wait, though not for a stop."""
         self.notify()
         self.app.access.refresh()
+        self._metrics.api_keys_broken(self.app.access.keys_broken)
         audit.flush()
         logs.flush()
         with contextlib.suppress(TimeoutError):

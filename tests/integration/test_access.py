@@ -253,11 +253,13 @@ def test_keys_are_rotated_in_every_process_without_a_restart(tmp_path: Path) -> 
         wait_until(lambda: processes_that_say(server, broken) == 3)
         assert (opens(server, SHOP), opens(server, LAB)) == ({200}, {200})
         assert LAB not in json.dumps(server.lines)
+        wait_until(lambda: metric(server, "tensorgate_api_keys_broken") == 1)
 
         seen = len(server.lines)
         put(path, keys.line_of("lab", LAB))
         wait_until(lambda: processes_that_say(server, "API keys taken", seen) == 3)
         assert (opens(server, SHOP), opens(server, LAB)) == ({401}, {200})
+        wait_until(lambda: metric(server, "tensorgate_api_keys_broken") == 0)
 
 
 def processes_that_say(server: ServerProcess, message: str, since: int = 0) -> int:
