@@ -1,4 +1,4 @@
-"""Who may call, how large a body may be, and how much may be in flight.
+"""Whom a request may be addressed to, how large its body may be, and how much may be in flight.
 
 All of it is asked when a request's head is complete and before its body is read. A worker's counts
 belong to its event loop and are touched by no other thread.

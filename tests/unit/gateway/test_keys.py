@@ -1,6 +1,7 @@
 """API keys: how they are made, kept, found and taken anew."""
 
 import base64
+import contextlib
 import hmac
 import logging
 import os
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway import keys
 from gateway.keys import MOST_BYTES, MOST_KEYS, BrokenKeys, KeyRing
@@ -135,6 +138,12 @@ def test_a_broken_file_is_refused_and_none_of_it_repeated(
         KeyRing(file)
     assert KEY not in str(caught.value)
     assert DIGEST[:8] not in str(caught.value)
+
+
+@given(st.binary() | st.text("ab# \t\r\n:0123456789shop", max_size=200).map(str.encode))
+def test_any_bytes_are_keys_or_broken(content: bytes) -> None:
+    with contextlib.suppress(BrokenKeys):
+        assert keys.parse(content)
 
 
 def test_a_directory_and_a_pipe_are_no_files_of_keys(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.callers import Caller
 from gateway.errors import RateLimited
@@ -95,6 +97,38 @@ def test_who_waits_as_long_as_he_is_told_passes(clock: Clock) -> None:
     assert wait == 18  # of 8 that are owed 5 may be left, and each takes 6 s
     clock.pass_seconds(wait)
     assert wait_of(limits, ANN, 5) == 0
+
+
+STEPS = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 10)), max_size=60)
+
+
+@given(STEPS)
+def test_nobody_gets_more_than_the_allowance_and_what_was_paid_off_meanwhile(
+    steps: list[tuple[float, int]],
+) -> None:
+    clock = Clock()
+    limits = RateLimits([Rate("address", 10, "minute")], clock)
+    passed = [(0, 0)]  # when, and how many pictures had passed by then
+    for pause, pictures in steps:
+        clock.pass_seconds(pause)
+        if wait_of(limits, ANN, pictures) == 0:
+            passed.append((clock.now, passed[-1][1] + pictures))
+    for index, (begin, _) in enumerate(passed[1:], 1):
+        for end, until_then in passed[index:]:
+            assert until_then - passed[index - 1][1] <= 10 + (end - begin) / (6 * SECOND)
+
+
+@given(STEPS)
+def test_who_waits_as_long_as_he_is_told_always_passes(steps: list[tuple[float, int]]) -> None:
+    clock = Clock()
+    limits = RateLimits([Rate("address", 10, "minute")], clock)
+    for pause, pictures in steps:
+        clock.pass_seconds(pause)
+        wait = wait_of(limits, ANN, pictures)
+        assert wait is not None
+        if wait:
+            clock.pass_seconds(wait)
+            assert wait_of(limits, ANN, pictures) == 0
 
 
 def test_a_refusal_costs_nothing(clock: Clock) -> None:
