@@ -252,11 +252,14 @@ def _network(item: str) -> AllowedNetwork:
 
 
 def proxies(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    """A comma-separated list of networks, without ports."""
+    """A comma-separated list of networks, without ports, none of which is everybody."""
     try:
-        return tuple(ipaddress.ip_network(item) for item in names(value))
+        found = tuple(ipaddress.ip_network(item) for item in names(value))
     except ValueError as error:
         raise ValueError(f"must hold networks such as 10.0.0.0/8: {error}") from error
+    if any(network.prefixlen == 0 for network in found):
+        raise ValueError("must not hold all addresses: then every caller could claim to be any")
+    return found
 
 
 def keys_file(value: str) -> str:

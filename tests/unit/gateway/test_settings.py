@@ -92,6 +92,14 @@ def test_a_network_that_cannot_be_meant_is_refused(written: str) -> None:
         Settings.from_environment({"ALLOWED_NETWORKS": written})
 
 
+@pytest.mark.parametrize(
+    "written", ["10.0.0.0/8:80", "[fd00::/8]", "10.0.0.1/8", "0.0.0.0/0", "::/0"]
+)
+def test_proxies_are_networks_without_ports_and_not_everybody(written: str) -> None:
+    with pytest.raises(InvalidSetting, match="TRUSTED_PROXIES"):
+        Settings.from_environment({"TRUSTED_PROXIES": f"192.0.2.1,{written}"})
+
+
 def test_contract_files_are_read_by_model(tmp_path: Path) -> None:
     path = tmp_path / "contract.json"
     path.write_text("{}")
