@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 from PIL import Image
 
@@ -28,13 +29,9 @@ def metric(of: Gateway, name: str, **labels: str) -> float:
 
 def circuit(of: Gateway, model: str = "clothing-model") -> str:
     """The state of the model's circuit."""
-    states = ("closed", "open", "half-open")
-    (found,) = (
-        state
-        for state in states
-        if metric(of, "tensorgate_model_circuit", model=model, state=state)
-    )
-    return found
+    sample = rf'^tensorgate_model_circuit{{model="{model}",state="([a-z-]+)"}} 1\.0$'
+    (found,) = re.findall(sample, of.metrics(), re.MULTILINE)
+    return str(found)
 
 
 def times_opened(of: Gateway, model: str = "clothing-model") -> float:
