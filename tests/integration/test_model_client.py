@@ -230,6 +230,7 @@ def test_a_failure_that_says_much_is_the_models_and_no_overload(length: int) -> 
         predict(client)
 
 
+@pytest.mark.case("F9")
 def test_an_answer_that_is_too_large_is_the_models_failure() -> None:
     large = StubModel(scores=(0.0,) * (MAX_ANSWER_BYTES // 4 + 1))
     too_large = pytest.raises(errors.ModelFailed, match="larger than this gateway reads")
@@ -237,6 +238,7 @@ def test_an_answer_that_is_too_large_is_the_models_failure() -> None:
         predict(client)
 
 
+@pytest.mark.case("F9")
 def test_an_answer_of_more_than_grpcs_own_limit_is_read() -> None:
     large = StubModel(scores=(1.5,) * (2 * 1024 * 1024))
     with StubServing({1: large}) as server, client_of(server) as client:

@@ -275,6 +275,16 @@ def test_a_version_that_is_unloaded_between_two_calls_costs_nobody_an_answer(pla
     assert (answer.status, answer.headers["x-model-version"]) == (200, "2")
 
 
+@pytest.mark.case("F21")
+def test_a_label_that_moves_to_another_version_is_followed_at_once(place: Place) -> None:
+    place.stub.versions = {1: StubModel(), 2: StubModel()}
+    for version in (1, 2, 1):
+        place.stub.labels = {"stable": version}
+        answer = place.ask(label="stable")
+        assert (answer.status, answer.headers["x-model-version"]) == (200, str(version))
+    place.stub.labels = {}
+
+
 # --- answers that make no sense
 
 

@@ -99,6 +99,7 @@ def hat(server: ModelServer, tmp_path: Path, stock: Path, request: pytest.Fixtur
     return model
 
 
+@pytest.mark.case("F21")
 def test_a_new_version_takes_over_without_a_failing_call_and_a_broken_one_does_not(
     hat: Model,
 ) -> None:

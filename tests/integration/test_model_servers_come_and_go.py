@@ -81,6 +81,7 @@ def test_each_worker_makes_its_own_channel_after_the_fork() -> None:
         assert len(server.peers) == 2
 
 
+@pytest.mark.case("F1")
 def test_no_large_request_is_lost_when_one_of_two_servers_is_killed_under_load() -> None:
     retried: list[str] = []
     enough = threading.Event()
@@ -114,6 +115,7 @@ def test_no_large_request_is_lost_when_one_of_two_servers_is_killed_under_load()
     assert retried, "the killed server held no call: the test proves nothing"
 
 
+@pytest.mark.case("F17")
 def test_a_server_that_a_name_gains_is_called_once_a_connection_has_ended() -> None:
     """Connections end by the server's age; gRPC asks DNS again then, and not before."""
     aging = (("grpc.max_connection_age_ms", 300), ("grpc.max_connection_age_grace_ms", 5_000))
@@ -136,6 +138,7 @@ def test_a_server_that_a_name_gains_is_called_once_a_connection_has_ended() -> N
             connection.close()
 
 
+@pytest.mark.case("F20")
 def test_a_renewed_connection_asks_for_a_name_at_once() -> None:
     """Left alone, gRPC waits longer after each answer without an address, up to two minutes."""
     with StubServing() as server, NameServer([]) as names:
@@ -167,6 +170,7 @@ def test_calls_under_way_outlive_the_renewal_of_their_connection() -> None:
         connection.close()
 
 
+@pytest.mark.case("F15")
 def test_once_a_server_says_its_state_predictions_reach_it() -> None:
     with StubServing() as server:
         client = ModelClient(server.address, max_retries=0)
@@ -222,6 +226,7 @@ def test_a_connection_to_one_address_is_closed_once_it_is_idle(
         known.close()
 
 
+@pytest.mark.case("F16")
 def test_a_client_of_a_name_follows_it() -> None:
     """The name's first server has version 1 only, the one it gains has version 2."""
     old, new = StubServing({1: StubModel()}), StubServing({2: StubModel()}, host="127.0.0.2")

@@ -133,6 +133,7 @@ def test_a_version_that_neither_has_is_not_found(two_servers: Gateway) -> None:
         )
 
 
+@pytest.mark.case("F21")
 @pytest.mark.parametrize("name", ["sized", "scaled"])
 def test_a_rollout_under_load_mixes_and_loses_nothing(
     exported: Path, tmp_path: Path, name: str
