@@ -20,7 +20,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -64,6 +64,7 @@ class Child:
 
     def __init__(self, control: socket.socket, file: int) -> None:
         self._control = control
+        self._control.settimeout(IDLE_SECONDS)
         self._file = file
         self._sizes = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
 
@@ -75,14 +76,20 @@ class Child:
 
     def _next(self) -> dict[str, Any]:
         """The next request; empty once there will be none."""
-        self._control.settimeout(IDLE_SECONDS)
-        try:
-            message = self._control.recv(MESSAGE_BYTES)
-        except TimeoutError:
-            allocator.give_back()
-            self._control.settimeout(None)
-            message = self._control.recv(MESSAGE_BYTES)
+        message = self._hear(allocator.give_back)
         return dict(json.loads(message)) if message else {}
+
+    def _hear(self, once_idle: Callable[[], None] = lambda: None) -> bytes:
+        """The worker's next message, empty once it is gone; `once_idle` before a long wait."""
+        try:
+            return self._control.recv(MESSAGE_BYTES)
+        except TimeoutError:
+            once_idle()
+        self._control.settimeout(None)
+        try:
+            return self._control.recv(MESSAGE_BYTES)
+        finally:
+            self._control.settimeout(IDLE_SECONDS)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         wanted = _preprocessing(request["preprocessing"])
@@ -102,8 +109,7 @@ class Child:
     def ask(self, bytes_needed: int) -> bool:
         """Have the worker hold as much memory; whether it does."""
         self._say({"needed": bytes_needed})
-        self._control.settimeout(None)
-        message = self._control.recv(MESSAGE_BYTES)
+        message = self._hear()
         if not message:
             raise SystemExit
         return message == b"true"

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ class DecodeProcess:
         file = _nameless_file()
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
+            control.settimeout(LOOK_SECONDS)
             with theirs:
                 popen = subprocess.Popen(
                     [sys.executable, "-W", "ignore", "-m", PROGRAM, str(os.getpid()), str(file)],
@@ -122,7 +123,7 @@ class DecodeProcess:
                     cwd=HOME,
                     env=_environment(),
                     pass_fds=(file,),
-                    start_new_session=True,
+                    process_group=0,
                 )
         except BaseException:
             control.close()
@@ -160,8 +161,8 @@ class DecodeProcess:
             self._say(
                 {
                     "bytes": len(task.data),
-                    "preprocessing": asdict(task.preprocessing),
-                    "limits": asdict(task.limits),
+                    "preprocessing": vars(task.preprocessing),
+                    "limits": vars(task.limits),
                     "until": task.deadline.at,
                     "held": task.ahead,
                 }
@@ -218,7 +219,6 @@ class DecodeProcess:
         return error(str(answer.get("message")), log_detail=str(answer.get("detail")))
 
     def _say(self, message: object) -> None:
-        self._control.settimeout(LOOK_SECONDS)
         try:
             self._control.send(json.dumps(message).encode())
         except OSError:
@@ -236,7 +236,6 @@ class DecodeProcess:
         return dict(answer)
 
     def _receive(self, give_up: float, cancelled: Cancellation) -> bytes:
-        self._control.settimeout(LOOK_SECONDS)
         while True:
             with contextlib.suppress(TimeoutError):
                 try:

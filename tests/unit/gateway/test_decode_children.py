@@ -325,7 +325,7 @@ class TestKilled:
 
         assert running.decode().shape == (16, 16, 3)
         assert running.idle() == child
-        assert os.getsid(child) != os.getsid(0)
+        assert os.getpgid(child) == child
 
     def test_who_waits_for_a_child_in_vain_meets_an_overloaded_gateway(
         self, start: Callable[..., Running], endless: bytes
