@@ -226,6 +226,19 @@ def test_when_the_servers_are_back_it_closes_without_a_request() -> None:
             stub.start()
 
 
+@pytest.mark.case("F15")
+def test_a_server_that_says_its_state_and_predicts_nothing_is_tried_without_a_request() -> None:
+    with StubServing() as stub, gateway(stub.address, workers=2) as started:
+        all_workers_know(started)
+        stub.failure = GONE
+        for _ in range(FAILURES):
+            check(started.predict(UPLOAD), 503, "model-unavailable")
+        wait_until(lambda: times_opened(started) == 1, "the circuit opens")
+        stub.failure = None
+        wait_until(lambda: circuit(started) == "closed", "the circuit closes")
+        assert started.predict(UPLOAD).status == 200
+
+
 def slowly_sent(of: Gateway) -> int:
     """The status of a request whose body comes when more than half of its time is over."""
     request = post("/predict", picture(), content_type="image/png")

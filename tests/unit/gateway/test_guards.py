@@ -11,8 +11,11 @@ import pytest
 from gateway import errors
 from gateway.deadline import Deadline
 from gateway.model_client import guards
+from gateway.model_client.client import ModelSpec
 from gateway.model_client.failures import Unreachable, VersionMoved
 from gateway.model_client.guards import FAILURES, Circuit, Guards, State
+from gateway.scoring.parts import Context
+from tests.support.fake_serving import FakeVersion, one_server, parts
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -206,6 +209,31 @@ def test_each_model_has_its_own_and_others_have_one_that_never_opens() -> None:
     states = {each.model: each.state for each in found.circuits}
     assert states == {"shirts": State.OPEN, "shoes": State.CLOSED}
     assert state_of(found.circuit("unknown")) is State.CLOSED
+
+
+def test_the_watcher_has_a_model_predict_until_its_circuit_is_closed() -> None:
+    """A server can say its state and still answer no prediction."""
+    serving = one_server(v1=FakeVersion())
+    serving.guards = Guards(["clothing-model"])
+    watcher = parts(serving).watcher
+    for _ in range(3):
+        watcher.look()
+    assert len(serving.predictions) == 1, "what predicts is not asked again"
+    for _ in range(FAILURES):
+        call(serving.circuit("clothing-model"), LOST)
+    watcher.look()
+    assert len(serving.predictions) == 2
+
+
+def test_an_open_circuit_ends_a_request_before_anything_is_done_for_it() -> None:
+    serving = one_server(v1=FakeVersion())
+    serving.guards = Guards(["clothing-model"])
+    for _ in range(FAILURES):
+        call(serving.circuit("clothing-model"), LOST)
+    scorer = parts(serving).scorer
+    with pytest.raises(errors.ModelUnavailable, match="has stopped answering"):
+        scorer.score([b"gray 1"], ModelSpec("clothing-model"), Context(Deadline.after(20)))
+    assert not serving.calls
 
 
 SHARED = """
