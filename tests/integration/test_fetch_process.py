@@ -87,6 +87,19 @@ def world(started: World) -> Iterator[World]:
     started.check_unharmed()
 
 
+def reason(world: World, request_id: str) -> str:
+    """What the log has to say of a request beside what its caller was told."""
+    found: list[str] = []
+
+    def logged() -> bool:
+        lines = [line for line in tuple(world.gateway.process.lines) if request_id in line]
+        found.extend(json.loads(line)["detail"] for line in lines if '"detail"' in line)
+        return bool(found)
+
+    wait_until(logged, what="the line of the log")
+    return found[0]
+
+
 ADDRESSES = {
     "A1 loopback": "127.0.0.1",
     "A1 another loopback": "127.1.2.3",
@@ -128,6 +141,7 @@ def test_an_address_that_is_not_allowed_is_refused_and_not_dialed(world: World, 
     """At a port that is allowed, so that the address alone can be the reason."""
     document = world.refuses(f"http://{host}:{{canary}}/", 422, "url-not-allowed")
     assert document["detail"] == NOT_ALLOWED
+    assert reason(world, document["request_id"]).endswith("which is not allowed")
 
 
 MALFORMED = {
@@ -433,19 +447,6 @@ def test_what_comes_behind_an_answer_never_serves_the_next(world: World, early: 
         poisoned[0].send(poison)
     assert world.predict("http://127.0.0.1:{host}/").status == 200
     assert world.host.connections - connections == 2
-
-
-def reason(world: World, request_id: str) -> str:
-    """What the log has to say of a request beside what its caller was told."""
-    found: list[str] = []
-
-    def logged() -> bool:
-        lines = [line for line in tuple(world.gateway.process.lines) if request_id in line]
-        found.extend(json.loads(line)["detail"] for line in lines if '"detail"' in line)
-        return bool(found)
-
-    wait_until(logged, what="the line of the log")
-    return found[0]
 
 
 UNREACHABLE = {

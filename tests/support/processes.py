@@ -192,12 +192,18 @@ def targets(*servers: Address) -> str:
 def gateway(*servers: Address, wait: bool = True, **settings: object) -> Iterator[Gateway]:
     """`python -m gateway` in front of these model servers, from its own environment.
 
+    With WITHOUT_GUARD in the tests' environment it runs without that guard: tests must then fail.
+
     wait: until every worker is ready; without it, until it listens.
     """
+    module = "gateway"
     environment = {"BIND": "127.0.0.1:0", "METRICS_BIND": "127.0.0.1:0", "WORKERS": "1"}
     environment |= {"MODEL_WATCH_INTERVAL": "0.1", "TF_SERVING_HOST": targets(*servers)}
     environment |= {name.upper(): str(value) for name, value in settings.items()}
-    with start("gateway", venv="gateway", environment=environment) as process:
+    if without := os.environ.get("WITHOUT_GUARD"):
+        module = "tests.support.guards"
+        environment["WITHOUT_GUARD"] = without
+    with start(module, venv="gateway", environment=environment) as process:
         wait_until(lambda: process.alive() and bool(_listening(process)), "the gateway listens")
         found = _listening(process)
         made = Gateway(process, _address(found["address"]), _address(found["metrics_address"]))
