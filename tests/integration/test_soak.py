@@ -46,7 +46,7 @@ def test_memory_descriptors_and_threads_end_where_they_were() -> None:
     port = free_port()
     settings: dict[str, Any] = {
         "workers": 2,
-        "fetch_timeout": 1,
+        "fetch_timeout": 5,
         "head_timeout": 1,
         "body_timeout": 1,
     }
