@@ -14,6 +14,7 @@ from gateway import problem
 from gateway.admission import BodyLimits
 from gateway.errors import GatewayError, Kind
 from gateway.metrics import Exposition, Metrics
+from gateway.model_client.guards import Guards, State
 from gateway.scoring import stages
 from gateway.scoring.decode_limits import RESIDENT_MOST
 from gateway.server.worker import KILL_MARGIN
@@ -531,7 +532,8 @@ class EmptyBudget:
 def pages() -> str:
     """Both pages that Prometheus reads."""
     environ: dict[str, Any] = {"PATH_INFO": "/metrics"}
-    (page,) = Exposition(Metrics(), EmptyBudget())(environ, lambda *_: None)
+    exposition = Exposition(Metrics(), EmptyBudget(), Guards(["clothing-model"]).circuits)
+    (page,) = exposition(environ, lambda *_: None)
     return page.decode() + ServingMetrics().text()
 
 
@@ -564,6 +566,7 @@ def test_queries_choose_by_values_that_there_are() -> None:
     known = {
         "outcome": {"ok", "caller-gone", *(kind.value for kind in Kind)},
         "stage": set(stages.NAMES),
+        "state": {state.value for state in State},
         "reason": slugs | {slug for slug, _ in problem.OF_HTTP.values()} | {"connections"},
         "job": {f"tensorgate/{each.name}" for each in CUSTOM if each.kind == "PodMonitor"},
     }

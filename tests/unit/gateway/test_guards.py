@@ -108,13 +108,15 @@ def test_what_strangers_can_bring_about_does_not_keep_it_from_opening(
 def test_a_failure_does_not_count_if_another_call_has_succeeded_meanwhile(
     error: Exception,
 ) -> None:
-    """One server of several hangs or is gone: the others answer."""
+    """One server of several hangs or is gone, and many calls at once: the others answer."""
     found = circuit()
-    for _ in range(4 * FAILURES):
-        with contextlib.suppress(errors.GatewayError), found.guard(Deadline.after(20)):
-            call(found)
-            raise error
+    with contextlib.ExitStack() as under_way:
+        for _ in range(4 * FAILURES):
+            under_way.enter_context(failing(found, error))
+        call(found)
     assert state_of(found) is State.CLOSED
+    call(found, error)
+    assert state_of(found) is State.CLOSED, "the failures before have not been counted"
 
 
 def test_an_open_one_says_when_to_try_again_and_makes_no_call() -> None:
@@ -167,7 +169,7 @@ def test_calls_that_fail_after_it_opened_do_not_keep_it_open() -> None:
     found = circuit()
     with contextlib.ExitStack() as under_way:
         for _ in range(2 * FAILURES):
-            under_way.enter_context(failing(found))
+            under_way.enter_context(failing(found, LOST))
         for _ in range(FAILURES):
             call(found, LOST)
         found.try_soon()
@@ -175,11 +177,11 @@ def test_calls_that_fail_after_it_opened_do_not_keep_it_open() -> None:
 
 
 @contextlib.contextmanager
-def failing(through: Circuit) -> Iterator[None]:
-    """A call that is lost when the block ends."""
-    with contextlib.suppress(Unreachable), through.guard(Deadline.after(20)):
+def failing(through: Circuit, error: Exception) -> Iterator[None]:
+    """A call that ends with the error when the block ends."""
+    with contextlib.suppress(errors.GatewayError), through.guard(Deadline.after(20)):
         yield
-        raise LOST
+        raise error
 
 
 def test_a_late_success_closes_it() -> None:
