@@ -15,6 +15,7 @@ from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.model_client.channel import MAX_ANSWER_BYTES
 from gateway.model_client.client import ModelClient, ModelSpec, Prediction, VersionStatus
+from gateway.model_client.guards import FAILURES, Guards, State
 from gateway.model_client.messages import Metadata
 from tests.support.stub_serving import (
     METADATA,
@@ -221,6 +222,19 @@ def test_an_outage_is_not_answered_with_a_multiple_of_the_load() -> None:
             with pytest.raises(errors.ModelUnavailable):
                 predict(client)
         assert server.calls[PREDICT] <= 300 * 1.2
+
+
+def test_predictions_go_through_the_models_circuit_which_a_server_that_is_seen_half_opens() -> None:
+    guards = Guards(["clothing-model"], reserve=0)
+    with RefusingServing(UNAVAILABLE, times=FAILURES) as server:
+        with client_of(server, guards=guards) as client:
+            for _ in range(2 * FAILURES):
+                with pytest.raises(errors.ModelUnavailable):
+                    predict(client)
+            assert server.calls[PREDICT] == FAILURES
+            assert client.circuit("clothing-model").state is State.OPEN
+            client.status("clothing-model", Deadline.after(20))
+            assert predict(client).version == 1
 
 
 @pytest.mark.parametrize("length", [100_000, 1_000_000])
