@@ -226,15 +226,15 @@ def test_an_outage_is_not_answered_with_a_multiple_of_the_load() -> None:
 
 def test_predictions_go_through_the_models_circuit_which_a_server_that_is_seen_half_opens() -> None:
     guards = Guards(["clothing-model"], reserve=0)
-    with RefusingServing(UNAVAILABLE, times=FAILURES) as server:
-        with client_of(server, guards=guards) as client:
-            for _ in range(2 * FAILURES):
-                with pytest.raises(errors.ModelUnavailable):
-                    predict(client)
-            assert server.calls[PREDICT] == FAILURES
-            assert client.circuit("clothing-model").state is State.OPEN
-            client.status("clothing-model", Deadline.after(20))
-            assert predict(client).version == 1
+    failing = RefusingServing(UNAVAILABLE, times=FAILURES)
+    with failing as server, client_of(server, guards=guards) as client:
+        for _ in range(2 * FAILURES):
+            with pytest.raises(errors.ModelUnavailable):
+                predict(client)
+        assert server.calls[PREDICT] == FAILURES
+        assert client.circuit("clothing-model").state is State.OPEN
+        client.status("clothing-model", Deadline.after(20))
+        assert predict(client).version == 1
 
 
 @pytest.mark.parametrize("length", [100_000, 1_000_000])
