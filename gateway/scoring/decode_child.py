@@ -3,7 +3,7 @@
 A stranger's bytes meet a decoder written in C only here, in a process that holds nothing of anybody
 else's, opens nothing, and can be killed at any moment. It gets each picture's file in a nameless
 file in memory that it shares with its worker, and leaves the pixels there; what else is said goes
-as JSON over a socket, its standard input (`DecodeProcess` is the other end):
+as lines of JSON over a socket, its standard input (`DecodeProcess` is the other end):
 
     worker: {"bytes": …, "preprocessing": …, "limits": …, "until": …, "held": …}
     child:  {"needed": …}      if more memory than is held; the worker says true once it is
@@ -34,6 +34,9 @@ from gateway.scoring.decode_limits import MESSAGE_BYTES, RESIDENT_MOST, ImageLim
 from gateway.scoring.images import decode
 
 MIB = 1024 * 1024
+
+LONGEST_TEXT = 1000
+"""Characters of what is said about a picture: a reader's exception may quote all of it."""
 
 ROOM = 64 * MIB
 """Address space beyond what a picture needs that decoding it may take."""
@@ -80,7 +83,16 @@ class Child:
         return dict(json.loads(message)) if message else {}
 
     def _hear(self, once_idle: Callable[[], None] = lambda: None) -> bytes:
-        """The worker's next message, empty once it is gone; `once_idle` before a long wait."""
+        """The worker's next line, empty once it is gone; `once_idle` before a long wait."""
+        line = b""
+        while not line.endswith(b"\n"):
+            part = self._receive(once_idle)
+            if not part:
+                return b""
+            line += part
+        return line
+
+    def _receive(self, once_idle: Callable[[], None]) -> bytes:
         try:
             return self._control.recv(MESSAGE_BYTES)
         except TimeoutError:
@@ -103,7 +115,8 @@ class Child:
             answer: dict[str, Any] = {"shape": pixels.shape, "dtype": pixels.dtype.name}
             os.pwrite(self._file, np.ascontiguousarray(pixels).data, 0)
         except GatewayError as error:
-            answer = {"error": error.slug, "message": error.message, "detail": error.log_detail}
+            message, detail = error.message[:LONGEST_TEXT], error.log_detail[:LONGEST_TEXT]
+            answer = {"error": error.slug, "message": message, "detail": detail}
         return {**answer, "resident": self._resident_after()}
 
     def ask(self, bytes_needed: int) -> bool:
@@ -112,7 +125,7 @@ class Child:
         message = self._hear()
         if not message:
             raise SystemExit
-        return message == b"true"
+        return bool(json.loads(message))
 
     @contextmanager
     def bounded(self, more: int) -> Iterator[None]:
@@ -146,7 +159,7 @@ class Child:
         return resident
 
     def _say(self, message: dict[str, Any]) -> None:
-        self._control.sendall(json.dumps(message).encode())
+        self._control.sendall(json.dumps(message).encode() + b"\n")
 
 
 class Memory:

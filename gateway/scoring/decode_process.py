@@ -112,7 +112,7 @@ class DecodeProcess:
             OSError: no process can be had.
         """
         file = _nameless_file()
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, theirs = socket.socketpair()
         try:
             control.settimeout(LOOK_SECONDS)
             with theirs:
@@ -220,7 +220,7 @@ class DecodeProcess:
 
     def _say(self, message: object) -> None:
         try:
-            self._control.send(json.dumps(message).encode())
+            self._control.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             self.kill("died")
             raise BrokenPipeError from None
@@ -236,23 +236,32 @@ class DecodeProcess:
         return dict(answer)
 
     def _receive(self, give_up: float, cancelled: Cancellation) -> bytes:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                try:
-                    message = self._control.recv(MESSAGE_BYTES)
-                except ConnectionError:
-                    message = b""
-                if not message:
-                    raise self._lost("")
-                return message
-            gone, now = cancelled.is_set(), time.monotonic()
-            if gone:
-                give_up = min(give_up, now + HANG_UP_MARGIN)
-            if now >= give_up:
-                self.kill("caller-gone" if gone else "deadline")
-                if gone:
-                    raise CallerGone("The caller hung up while its picture was decoded.")
-                raise DeadlineExceeded("The time for this request ran out in its decoding.")
+        """One line of its."""
+        line = b""
+        while not line.endswith(b"\n"):
+            try:
+                part = self._control.recv(MESSAGE_BYTES)
+            except TimeoutError:
+                give_up = self._look(give_up, cancelled)
+                continue
+            except ConnectionError:
+                part = b""
+            if not part or len(line) > MESSAGE_BYTES:
+                raise self._lost("")
+            line += part
+        return line
+
+    def _look(self, give_up: float, cancelled: Cancellation) -> float:
+        """When to give up, now that it has not answered yet."""
+        gone, now = cancelled.is_set(), time.monotonic()
+        if gone:
+            give_up = min(give_up, now + HANG_UP_MARGIN)
+        if now < give_up:
+            return give_up
+        self.kill("caller-gone" if gone else "deadline")
+        if gone:
+            raise CallerGone("The caller hung up while its picture was decoded.")
+        raise DeadlineExceeded("The time for this request ran out in its decoding.")
 
     def _lost(self, detail: str) -> DecoderDied:
         self.kill("died")

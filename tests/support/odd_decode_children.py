@@ -29,6 +29,13 @@ def tight() -> None:
         decode_child.main()
 
 
+def short() -> None:
+    """The real one, which foretells enough for a JPEG's pixels, and not for its coefficients."""
+    foretell = patch.object(images, "memory_needed", lambda reader, _: reader.width * reader.height)
+    with foretell, patch.object(decode_child, "ROOM", 24 * 1024 * 1024):
+        decode_child.main()
+
+
 def greedy() -> None:
     """The real one, which keeps a block of memory after each picture."""
     kept = []
@@ -59,11 +66,11 @@ def answering(*answers: object) -> Callable[[], None]:
 
     def child() -> None:
         control = socket.socket(fileno=0)
-        control.send(json.dumps(GREETING).encode())
+        control.send(json.dumps(GREETING).encode() + b"\n")
         for answer in answers:
             control.recv(100_000)
             text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            control.send(text)
+            control.send(text + b"\n")
         control.recv(100_000)
 
     return child
@@ -72,6 +79,7 @@ def answering(*answers: object) -> Callable[[], None]:
 PIXELS = {"shape": [16, 16, 3], "dtype": "uint8", "resident": 1}
 CHILDREN: dict[str, Callable[[], None]] = {
     "tight": tight,
+    "short": short,
     "greedy": greedy,
     "crashing": crashing,
     "unable": unable,
@@ -79,6 +87,7 @@ CHILDREN: dict[str, Callable[[], None]] = {
 LYING: dict[str, Callable[[], None]] = {
     "no JSON": answering(b"\xff\xfe"),
     "no object": answering([1, 2]),
+    "no end": answering(b"x" * 100_000),
     "no words": answering({}),
     "less than no memory": answering({"needed": -5}),
     "memory that is no number": answering({"needed": "all"}),

@@ -1,5 +1,7 @@
 """Decoding in child processes: real ones, killed, stopped, bounded, lied to."""
 
+import ctypes
+import errno
 import os
 import re
 import signal
@@ -293,16 +295,19 @@ class TestKilled:
         assert running.counted.ended == {"caller-gone": 1}
 
     def test_a_picture_that_is_nearly_done_when_its_caller_hangs_up_ends_no_child(
-        self, start: Callable[..., Running]
+        self, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A new child costs more than the picture: hanging up must not get more work done."""
+        monkeypatch.setattr(decode_process, "LOOK_SECONDS", 0.001)
+        monkeypatch.setattr(decode_process, "HANG_UP_MARGIN", 30.0)
+        data = KINDS["png rgb"](np.random.default_rng(0), (2000, 2000))
         running = start()
         child = running.idle()
         cancelled = Cancellation()
         cancelled.set()
 
-        for _ in range(5):
-            assert running.decode(PNG, cancelled=cancelled).shape == (16, 16, 3)
+        for _ in range(3):
+            assert running.decode(data, cancelled=cancelled).shape == (16, 16, 3)
 
         assert running.idle() == child
         assert running.counted.ended == Counter()
@@ -384,6 +389,26 @@ class TestMemory:
 
         assert running.decode().shape == (16, 16, 3)
         assert running.idle() == child
+
+    @pytest.mark.parametrize("kind", ["jpeg progressive 4:4:4", "jpeg progressive cmyk"])
+    def test_libjpegs_lack_of_memory_is_seen_though_it_does_not_say_so(
+        self, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        odd_decode_children.use("short", monkeypatch)
+        running = start()
+
+        with pytest.raises(ImageTooLarge, match="too large to be decoded") as error:
+            running.decode(KINDS[kind](np.random.default_rng(0), (3000, 3000)))
+
+        assert "broken data stream" in error.value.log_detail
+
+    def test_a_broken_picture_is_not_called_large_for_what_failed_before(self) -> None:
+        errno_of_this_thread = ctypes.PyDLL(None)["__errno_location"]
+        errno_of_this_thread.restype = ctypes.POINTER(ctypes.c_int)
+        errno_of_this_thread().contents.value = errno.ENOMEM
+
+        with pytest.raises(UndecodableImage):
+            images.decode(PNG[:-30], PLAIN, LIMITS, later())
 
     def test_a_child_that_keeps_much_memory_is_replaced(
         self, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
