@@ -16,6 +16,7 @@ class Cancellation(threading.Event):
         super().__init__()
         self._lock = threading.Lock()
         self._enders: list[Callable[[], object]] = []
+        self._left: list[Callable[[], object]] | None = []
 
     def set(self) -> None:
         """Say that nobody waits, and end what is under way; from any thread, any number of times.
@@ -43,3 +44,18 @@ class Cancellation(threading.Event):
             with self._lock:
                 if end in self._enders:
                     self._enders.remove(end)
+
+    def at_end(self, let_go: Callable[[], object]) -> None:
+        """Call `let_go` once the request is done with, or now if it is."""
+        with self._lock:
+            if self._left is not None:
+                self._left.append(let_go)
+                return
+        let_go()
+
+    def end(self) -> None:
+        """Say that the request is done with: what it still held is let go."""
+        with self._lock:
+            left, self._left = self._left, None
+        for let_go in left or ():
+            let_go()

@@ -418,6 +418,11 @@ class Settings:
     fetch_timeout: float = setting(
         "10", seconds(0.1, 600), "Time to fetch one picture, its redirects included."
     )
+    fetch_memory: int = setting(
+        str(256 * MIB),
+        integer(MIB, 1024**5),
+        "Memory in each worker for fetched pictures until they are scored; beyond it, refused.",
+    )
     fetch_threads: int = setting(
         "16", integer(1, 1000), "Pictures that each worker fetches at once for lists of URLs."
     )

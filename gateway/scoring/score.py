@@ -104,6 +104,12 @@ class Scorer:
         Raises:
             GatewayError: the model cannot answer, or the time is up.
         """
+        try:
+            return self._score(pictures, spec, context)
+        finally:
+            context.cancelled.end()
+
+    def _score(self, pictures: Sequence[Picture], spec: ModelSpec, context: Context) -> Scored:
         self._model.circuit(spec.name).check()
         self._contracts.contract_for(spec, context.deadline)
         files = self._files(pictures, context)

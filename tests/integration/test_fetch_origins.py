@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import (
     CallerGone,
@@ -272,7 +273,7 @@ def test_a_host_that_always_has_more_is_cut_by_the_clock_too() -> None:
 
 
 def test_a_caller_that_hangs_up_ends_its_fetch() -> None:
-    cancelled = threading.Event()
+    cancelled = Cancellation()
 
     def hang_up(visit: Visit) -> None:
         visit.read_request()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.support.hostile_origin import HostileOrigin, Visit
+from tests.support.hostile_origin import HostileOrigin, Visit, answer, response
 from tests.support.hostile_world import HEALTHY, PNG
 from tests.support.processes import Answer, Gateway, gateway
 from tests.support.stub_serving import StubServing
@@ -19,6 +19,9 @@ THREADS = 6
 SHARE = 4
 """Two thirds of THREADS."""
 CALLERS = 24
+MIB = 1024 * 1024
+LARGE = PNG + bytes(700 * 1024 - len(PNG))
+"""Two of them fit into the memory for pictures, which counts all but the first 256 KiB of each."""
 NAMES = tuple(f"name-{number}.test" for number in range(CALLERS))
 
 
@@ -70,6 +73,7 @@ def running() -> Iterator[Running]:
             fetch_threads=THREADS,
             max_in_flight=100,
             fetch_timeout=19,
+            fetch_memory=MIB,
             name_servers=f"127.0.0.1:{names.port}",
             allowed_networks=f"127.0.0.2/32:{slow.port},127.0.0.1/32:{healthy.port}",
         ) as started,
@@ -127,3 +131,31 @@ def test_a_host_that_answers_serves_more_callers_than_it_has_places(running: Run
             calling.call({"urls": [running.healthy.url] * 5})
     assert {answer.status for answer in calling.answers} == {200}
     assert all(b"error" not in answer.body for answer in calling.answers)
+
+
+def test_large_pictures_that_are_held_up_leave_memory_to_small_ones(running: Running) -> None:
+    """Two hold the memory, the third is refused; it comes back when they are done with."""
+    url = f"http://127.0.0.2:{running.slow.port}/"
+
+    def all_but_the_last_byte(visit: Visit) -> None:
+        visit.read_request()
+        visit.send(response(LARGE)[:-1])
+        held.append(visit)
+        visit.wait_until_gone()
+
+    held: list[Visit] = []
+    running.slow.script = all_but_the_last_byte
+    with callers(running) as calling:
+        for _ in range(2):
+            calling.call({"url": url})
+            wait_until(lambda: len(held) == len(calling.threads), what="a picture held up")
+        refused = running.gateway.predict({"urls": [url, running.healthy.url]})
+        rows = refused.json["predictions"]
+        assert rows[0]["error"]["type"] == "urn:tensorgate:problem:overloaded"
+        assert "scores" in rows[1]
+        assert len(calling.answers) == 0
+    running.slow.script = answer(response(LARGE))
+    for _ in range(4):
+        assert running.gateway.predict({"urls": [url, url]}).status == 200
+        answered = running.gateway.predict({"urls": [url, url]}).json["predictions"]
+        assert all("scores" in row for row in answered)

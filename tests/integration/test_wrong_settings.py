@@ -57,6 +57,7 @@ WRONG = {
     "DECODE_MEMORY": ("1048576", "must be a whole number from 16777216 to 1125899906842624"),
     "DECODE_CHILDREN": ("-1", "must be a whole number from 0 to 256"),
     "FETCH_TIMEOUT": ("ten", "must be a number of seconds from 0.1 to 600"),
+    "FETCH_MEMORY": ("256M", "must be a whole number from 1048576 to 1125899906842624"),
     "FETCH_THREADS": ("١٦", "must be a whole number from 1 to 1000"),
     "ALLOWED_NETWORKS": (
         "10.0.0.1/8",

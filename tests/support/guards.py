@@ -167,7 +167,7 @@ GUARDS = {
         put(waiting.Patience, "check", lambda _self: waiting.CANCEL_INTERVAL),
         "B3 and silence and head",
     ),
-    "sizes": Guard(put(response, "_check_size", lambda _size, _limit: None), "B4 or B5"),
+    "sizes": Guard(put(waiting.Allowance, "grow_to", lambda _self, _size: None), "B4 or B5"),
     "one length": Guard(put(response, "_LENGTH", re.compile(rb".*")), "B7"),
     "no coding": Guard(put(response, "parse_head", ignore_coding), "B8"),
     "chunk sizes": Guard(

@@ -223,7 +223,7 @@ def test_images_have_a_version(deployment: Manifest) -> None:
     assert name in {image["name"] for image in production["images"]}
 
 
-def test_the_gateways_memory_covers_decoding_and_each_workers_bodies_and_children() -> None:
+def test_the_gateways_memory_covers_decoding_and_what_each_worker_holds() -> None:
     container = manifests.container(GATEWAY)
     limits = container["resources"]["limits"]
     workers = SETTINGS.workers if "WORKERS" in environment() else manifests.quantity(limits["cpu"])
@@ -233,7 +233,7 @@ def test_the_gateways_memory_covers_decoding_and_each_workers_bodies_and_childre
         if volume["emptyDir"].get("medium") == "Memory"
     )
     children = SETTINGS.decode_children * RESIDENT_MOST
-    worker = SETTINGS.upload_memory + 200 * MIB + children
+    worker = SETTINGS.upload_memory + SETTINGS.fetch_memory + 200 * MIB + children
     needed = SETTINGS.decode_memory + workers * worker + volumes
     assert manifests.quantity(limits["memory"]) >= needed
 

@@ -5,10 +5,10 @@ time, so that nobody maps a network by asking; which of the reasons it was is in
 """
 
 import ssl
-import threading
 import time
 from ipaddress import IPv4Address
 
+from gateway.cancellation import Cancellation
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, InvalidURL, OriginTimeout, URLNotAllowed
 from gateway.scoring.fetch.addresses import Address, FetchPolicy
@@ -17,7 +17,7 @@ from gateway.scoring.fetch.egress import EgressProxy
 from gateway.scoring.fetch.resolve import NameServers, NameUnknown, Resolver
 from gateway.scoring.fetch.transport import Dial, Picture, Redirect, Transport
 from gateway.scoring.fetch.url import PictureURL, join, parse
-from gateway.scoring.fetch.waiting import Patience, Places, TimeUp
+from gateway.scoring.fetch.waiting import Allowance, Memory, Patience, Places, TimeUp
 from gateway.settings import Settings
 
 MAX_REDIRECTS = 3
@@ -57,25 +57,24 @@ class Fetcher:
             settings.url_keys_file,
         )
         self._timeout = settings.fetch_timeout
+        self._max_bytes = settings.max_image_bytes
+        self._memory = Memory(settings.fetch_memory)
         self._resolver = resolver or Resolver(NameServers(settings.name_servers))
         self._transport = Transport(
-            settings.max_image_bytes,
             self._places,
             tls or ssl.create_default_context(),
             settings.loop_token,
             dialer(settings),
         )
 
-    def fetch(
-        self, url: str, deadline: Deadline, cancelled: threading.Event | None = None
-    ) -> bytes:
+    def fetch(self, url: str, deadline: Deadline, cancelled: Cancellation | None = None) -> bytes:
         """The bytes that the URL names, after at most three redirects.
 
         Args:
             url: as the caller wrote it.
             deadline: the request's own; the fetch has its own time within it.
-            cancelled: set when the caller hangs up; the fetch ends within 0.2 s. All fetches of a
-                request have the same.
+            cancelled: the request's own; set when the caller hangs up, the fetch ends within 0.2 s.
+                The picture's memory is held until the request says that it is done with.
 
         Raises:
             InvalidURL: it breaks a rule of syntax.
@@ -85,14 +84,18 @@ class Fetcher:
             OriginFailed: its host answers something other than a picture, or breaks HTTP or TLS.
             OriginTimeout: its host is too slow.
             ImageTooLarge: there are more bytes than the settings allow.
-            Overloaded: too many fetches from its host run, and none ended in time.
+            Overloaded: too many fetches from its host run and none ended in time, or there is no
+                memory for the picture.
             DeadlineExceeded: the request's own time ran out once a host was connected to.
             CallerGone: the caller hung up.
         """
         parsed = parse(url, self._policy)
         patience = Patience(deadline.sooner(self._timeout), cancelled)
+        request = cancelled or Cancellation()
+        allowance = Allowance(request, self._max_bytes, self._memory)
+        request.at_end(allowance.let_go)
         try:
-            return self._follow(parsed, cancelled or object(), patience)
+            return self._follow(parsed, allowance, patience)
         except TimeUp as error:
             if deadline.expired():
                 message = "The time for this request ran out while its picture was fetched."
@@ -102,26 +105,31 @@ class Fetcher:
             ) from error
         except (NotAdmitted, NameUnknown, Unreachable) as error:
             raise URLNotAllowed(NOT_ALLOWED, log_detail=str(error)) from error
+        finally:
+            if cancelled is None:
+                request.end()
 
     def close(self) -> None:
         """Close what is kept open."""
         self._transport.close()
         self._resolver.close()
 
-    def _follow(self, url: PictureURL, request: object, patience: Patience) -> bytes:
+    def _follow(self, url: PictureURL, allowance: Allowance, patience: Patience) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._answer(url, request, patience)
+            answer = self._answer(url, allowance, patience)
             if isinstance(answer, Picture):
                 return answer.data
             url = self._next(url, answer.location)
         raise URLNotAllowed(f"The picture's host redirects more than {MAX_REDIRECTS} times.")
 
-    def _answer(self, url: PictureURL, request: object, patience: Patience) -> Picture | Redirect:
+    def _answer(
+        self, url: PictureURL, allowance: Allowance, patience: Patience
+    ) -> Picture | Redirect:
         """What the URL's host says; that it cannot be asked is known no sooner than the floor."""
         started = time.monotonic()
         try:
-            with self._places.hold(url.host, request, patience):
-                return self._transport.get(url, self._judged(url, patience), request, patience)
+            with self._places.hold(url.host, allowance.request, patience):
+                return self._transport.get(url, self._judged(url, patience), allowance, patience)
         except (NotAdmitted, NameUnknown, Unreachable):
             patience.pause(started + FLOOR_SECONDS - time.monotonic())
             raise

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 
-from gateway.errors import ImageTooLarge, OriginFailed
-from gateway.scoring.fetch.connection import Connection, Disconnected
-from gateway.scoring.fetch.waiting import Patience
+from gateway.errors import OriginFailed
+from gateway.scoring.fetch.connection import RECEIVE_BYTES, Connection, Disconnected
+from gateway.scoring.fetch.waiting import Allowance, Patience
 
 HEAD_BYTES = 32 * 1024
 """Bytes of all heads of one answer, interim ones (1xx) included."""
@@ -98,19 +98,22 @@ def parse_head(block: bytes) -> Head:
     )
 
 
-def read_body(head: Head, connection: Connection, limit: int, patience: Patience) -> bytes:
+def read_body(
+    head: Head, connection: Connection, allowance: Allowance, patience: Patience
+) -> bytes:
     """The body, whole.
 
     Raises:
-        ImageTooLarge: it has more bytes than the limit; no more than the limit and one was read.
+        ImageTooLarge: it has more bytes than are allowed; what is too much was not kept.
+        Overloaded: there is no memory for it.
         OriginFailed: it is cut off or badly framed.
     """
     try:
         if head.chunked:
-            return _read_chunks(connection, limit, patience)
+            return _read_chunks(connection, allowance, patience)
         if head.length is not None:
-            return _read_length(head.length, connection, limit, patience)
-        return _read_to_end(connection, limit, patience)
+            return _read_length(head.length, connection, allowance, patience)
+        return _read_to_end(connection, allowance, patience)
     except Disconnected as error:
         message = "The picture's host broke the connection off before the end of the picture."
         raise OriginFailed(message, log_detail=str(error)) from error
@@ -143,26 +146,28 @@ def _framing(fields: dict[bytes, list[bytes]], minor: bytes) -> tuple[bool, int 
     return False, int(lengths[0])
 
 
-def _read_length(length: int, connection: Connection, limit: int, patience: Patience) -> bytes:
-    _check_size(length, limit)
+def _read_length(
+    length: int, connection: Connection, allowance: Allowance, patience: Patience
+) -> bytes:
+    allowance.grow_to(length)
     body = BytesIO(bytes(length))  # filled in place, as copies cost more than all else here
     with body.getbuffer() as space:
         connection.read_into(space, patience)
     return body.getvalue()
 
 
-def _read_to_end(connection: Connection, limit: int, patience: Patience) -> bytes:
+def _read_to_end(connection: Connection, allowance: Allowance, patience: Patience) -> bytes:
     body = BytesIO()
-    while some := connection.read_some(limit + 1, patience):
+    while some := connection.read_some(RECEIVE_BYTES, patience):
+        allowance.grow_to(body.tell() + len(some))
         body.write(some)
-        _check_size(body.tell(), limit)
     return body.getvalue()
 
 
-def _read_chunks(connection: Connection, limit: int, patience: Patience) -> bytes:
+def _read_chunks(connection: Connection, allowance: Allowance, patience: Patience) -> bytes:
     body = BytesIO()
     while size := _read_chunk_size(connection, patience):
-        _check_size(body.tell() + size, limit)
+        allowance.grow_to(body.tell() + size)
         while size:
             some = connection.read_some(size, patience)
             if not some:
@@ -181,8 +186,3 @@ def _read_chunk_size(connection: Connection, patience: Patience) -> int:
     if match is None:
         raise OriginFailed(MALFORMED_CHUNK)
     return int(match[1], 16)
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise ImageTooLarge(f"The picture has more than {limit} bytes.")

@@ -12,7 +12,7 @@ from gateway.scoring.fetch.addresses import Address, neighborhood
 from gateway.scoring.fetch.connection import Connection, Disconnected, Unreachable, connect, secure
 from gateway.scoring.fetch.response import Head, read_body, read_head
 from gateway.scoring.fetch.url import PictureURL
-from gateway.scoring.fetch.waiting import Patience, Places
+from gateway.scoring.fetch.waiting import Allowance, Patience, Places
 
 CONNECT_TIMEOUT = 3.0
 """Seconds for connecting to a host, whichever of its addresses."""
@@ -119,7 +119,6 @@ class Transport:
     """Sends a GET to the addresses it is told, and to no others; no proxy, cookie or credential.
 
     Args:
-        max_bytes: the size of a body above which it is refused.
         places: for fetches from one IPv4 address or IPv6 /64.
         tls: how hosts prove who they are.
         loop_token: by which the gateway knows a request as its own (RFC 8586).
@@ -128,13 +127,11 @@ class Transport:
 
     def __init__(
         self,
-        max_bytes: int,
         places: Places,
         tls: ssl.SSLContext,
         loop_token: str,
         dial: Dial = connect,
     ) -> None:
-        self._max_bytes = max_bytes
         self._places = places
         self._tls = tls
         self._loop_token = loop_token
@@ -147,7 +144,7 @@ class Transport:
         self,
         url: PictureURL,
         addresses: tuple[Address, ...],
-        request: object,
+        allowance: Allowance,
         patience: Patience,
     ) -> Picture | Redirect:
         """The picture, or where it is, from the first of the addresses that can be reached.
@@ -163,8 +160,10 @@ class Transport:
         for address in dialed:
             door = Door(url.scheme, url.host, url.port, address)
             try:
-                with self._places.hold(neighborhood(address), request, patience):
-                    return self._get_through(door, url, patience, CONNECT_TIMEOUT / len(dialed))
+                with self._places.hold(neighborhood(address), allowance.request, patience):
+                    return self._get_through(
+                        door, url, allowance, patience, CONNECT_TIMEOUT / len(dialed)
+                    )
             except Unreachable as error:
                 failures.append(str(error))
         raise Unreachable("; ".join(failures))
@@ -174,24 +173,34 @@ class Transport:
         self._idle.close()
 
     def _get_through(
-        self, door: Door, url: PictureURL, patience: Patience, connect_timeout: float
+        self,
+        door: Door,
+        url: PictureURL,
+        allowance: Allowance,
+        patience: Patience,
+        connect_timeout: float,
     ) -> Picture | Redirect:
         kept = self._idle.take(door)
         if kept is not None:
             try:
-                return self._exchange(kept, door, url, patience)
+                return self._exchange(kept, door, url, allowance, patience)
             except Disconnected:
                 patience.check()
         plain = self._dial(door.address, door.port, patience.sooner(connect_timeout))
         secured = secure(plain, door.host, self._tls, patience) if door.scheme == "https" else plain
         try:
-            return self._exchange(Connection(secured), door, url, patience)
+            return self._exchange(Connection(secured), door, url, allowance, patience)
         except Disconnected as error:
             message = "The picture's host closed the connection without an answer."
             raise OriginFailed(message, log_detail=str(error)) from error
 
     def _exchange(
-        self, connection: Connection, door: Door, url: PictureURL, patience: Patience
+        self,
+        connection: Connection,
+        door: Door,
+        url: PictureURL,
+        allowance: Allowance,
+        patience: Patience,
     ) -> Picture | Redirect:
         """Send the request and read the answer; keep the connection if nothing is left on it."""
         reusable = False
@@ -202,7 +211,7 @@ class Transport:
                 return redirect(head)
             if head.encoded:
                 raise OriginFailed("The picture's host sent a compressed body, unasked.")
-            data = read_body(head, connection, self._max_bytes, patience)
+            data = read_body(head, connection, allowance, patience)
             reusable = head.keeps_alive and head.framed
             return Picture(data)
         finally:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from gateway.deadline import Deadline
-from gateway.errors import CallerGone, Overloaded
+from gateway.errors import CallerGone, ImageTooLarge, Overloaded
 
+SMALL_PICTURE = 256 * 1024
 CANCEL_INTERVAL = 0.2
 """Seconds between looks at whether the caller has hung up."""
 
@@ -130,3 +131,73 @@ class Places:
             raise Overloaded(
                 "Too many pictures are fetched from one host at once; try again.", retry_after=1
             ) from error
+
+
+class Memory:
+    """So many bytes of pictures that are fetched and not done with, in a worker.
+
+    Who gets none is refused at once: to wait would hold a thread and what it has already.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Take so many bytes.
+
+        Raises:
+            Overloaded: so many are not left.
+        """
+        with self._lock:
+            if self._taken + size > self._most:
+                raise Overloaded("Too many large pictures are fetched at once; try again.")
+            self._taken += size
+
+    def give_back(self, size: int) -> None:
+        """Give so many bytes back."""
+        with self._lock:
+            self._taken -= size
+
+
+class Allowance:
+    """What one fetch may use.
+
+    Args:
+        request: whom it is for; its fetches share places.
+        most: bytes of its picture.
+        memory: of the worker; the first SMALL_PICTURE bytes are not asked for.
+    """
+
+    def __init__(self, request: object, most: int, memory: Memory) -> None:
+        self.request = request
+        self._most = most
+        self._memory = memory
+        self._taken = 0
+        self._over = False
+        self._lock = threading.Lock()
+
+    def grow_to(self, size: int) -> None:
+        """Let the picture have so many bytes.
+
+        Raises:
+            ImageTooLarge: no picture may.
+            Overloaded: the worker has no memory for them.
+            CallerGone: the request did not wait for the picture.
+        """
+        if size > self._most:
+            raise ImageTooLarge(f"The picture has more than {self._most} bytes.")
+        with self._lock:
+            if self._over:
+                raise CallerGone("The request did not wait for the picture.")
+            more = max(0, size - SMALL_PICTURE - self._taken)
+            self._memory.take(more)
+            self._taken += more
+
+    def let_go(self) -> None:
+        """Give the memory back: the picture is not needed any more."""
+        with self._lock:
+            self._over = True
+            self._memory.give_back(self._taken)
+            self._taken = 0

@@ -48,3 +48,16 @@ def test_an_end_may_look_at_the_event_and_leave_another() -> None:
         setting.start()
         setting.join(timeout=5)
     assert seen == [True]
+
+
+def test_what_is_left_is_let_go_once_when_the_request_ends() -> None:
+    cancelled, done = Cancellation(), list[str]()
+    cancelled.at_end(lambda: done.append("first"))
+    cancelled.at_end(lambda: done.append("second"))
+    cancelled.set()
+    assert not done
+    cancelled.end()
+    cancelled.end()
+    assert done == ["first", "second"]
+    cancelled.at_end(lambda: done.append("late"))
+    assert done == ["first", "second", "late"]

@@ -10,7 +10,7 @@ from gateway.deadline import Deadline
 from gateway.errors import ImageTooLarge, OriginFailed
 from gateway.scoring.fetch.connection import Connection, Disconnected
 from gateway.scoring.fetch.response import parse_head, read_body, read_head
-from gateway.scoring.fetch.waiting import Patience
+from gateway.scoring.fetch.waiting import Allowance, Memory, Patience
 
 LIMIT = 1000
 PATIENT = Patience(Deadline.after(3600))
@@ -25,7 +25,7 @@ def read_response(sent: bytes) -> tuple[int, bytes, bytes]:
         theirs.shutdown(socket.SHUT_WR)
         connection = Connection(ours)
         head = read_head(connection, PATIENT)
-        body = read_body(head, connection, LIMIT, PATIENT)
+        body = read_body(head, connection, Allowance(None, LIMIT, Memory(0)), PATIENT)
         return head.status, body, connection.read_some(100_000, PATIENT)
 
 

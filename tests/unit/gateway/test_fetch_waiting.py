@@ -12,12 +12,19 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.deadline import Deadline
-from gateway.errors import CallerGone, Overloaded
+from gateway.errors import CallerGone, ImageTooLarge, Overloaded
 from gateway.scoring.fetch.addresses import Address
 from gateway.scoring.fetch.connection import Connection, Unreachable
 from gateway.scoring.fetch.transport import Door, IdleConnections, Transport
 from gateway.scoring.fetch.url import PictureURL
-from gateway.scoring.fetch.waiting import Patience, Places, TimeUp
+from gateway.scoring.fetch.waiting import (
+    SMALL_PICTURE,
+    Allowance,
+    Memory,
+    Patience,
+    Places,
+    TimeUp,
+)
 
 LONG = 60.0
 
@@ -222,6 +229,10 @@ def test_closing_closes_all() -> None:
     assert line.closed
 
 
+def of(request: str) -> Allowance:
+    return Allowance(request, 10, Memory(0))
+
+
 def test_the_addresses_of_an_ipv6_64_share_their_places() -> None:
     """Whatever name leads to them: who has one of them has all."""
     url = PictureURL("http", "a.test", None, 80, "/")
@@ -229,7 +240,7 @@ def test_the_addresses_of_an_ipv6_64_share_their_places() -> None:
 
     def meanwhile(address: str) -> None:
         try:
-            transport.get(url, (ipaddress.ip_address(address),), "another", patience(LONG))
+            transport.get(url, (ipaddress.ip_address(address),), of("another"), patience(LONG))
         except (Overloaded, Unreachable) as error:
             met.append(type(error).__name__)
 
@@ -239,7 +250,41 @@ def test_the_addresses_of_an_ipv6_64_share_their_places() -> None:
                 meanwhile(other)
         raise Unreachable(str(address))
 
-    transport = Transport(1, Places(1, 1, 0.05), ssl.create_default_context(), "word", dial)
+    transport = Transport(Places(1, 1, 0.05), ssl.create_default_context(), "word", dial)
     with pytest.raises(Unreachable):
-        transport.get(url, (ipaddress.ip_address("2600::1"),), "one", patience(LONG))
+        transport.get(url, (ipaddress.ip_address("2600::1"),), of("one"), patience(LONG))
     assert met == ["Overloaded", "Overloaded", "Unreachable"]
+
+
+KIB = 1024
+
+
+def test_pictures_share_memory_until_they_are_let_go() -> None:
+    """All but their first 256 KiB."""
+    memory = Memory(100 * KIB)
+    first, second = (Allowance(None, 10**9, memory) for _ in range(2))
+    first.grow_to(256 * KIB + 60 * KIB)
+    first.grow_to(256 * KIB + 70 * KIB)
+    second.grow_to(256 * KIB + 30 * KIB)
+    with pytest.raises(Overloaded):
+        second.grow_to(256 * KIB + 31 * KIB)
+    first.let_go()
+    first.let_go()
+    second.grow_to(256 * KIB + 100 * KIB)
+    with pytest.raises(Overloaded):
+        Allowance(None, 10**9, memory).grow_to(256 * KIB + 1)
+    Allowance(None, 10**9, memory).grow_to(SMALL_PICTURE)
+
+
+def test_a_picture_that_nobody_waits_for_any_more_takes_no_memory() -> None:
+    late = Allowance(None, 10**9, Memory(10**9))
+    late.let_go()
+    with pytest.raises(CallerGone):
+        late.grow_to(1)
+
+
+def test_no_picture_is_larger_than_the_most() -> None:
+    allowance = Allowance(None, 10, Memory(10**9))
+    allowance.grow_to(10)
+    with pytest.raises(ImageTooLarge):
+        allowance.grow_to(11)
