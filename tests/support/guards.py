@@ -1,4 +1,4 @@
-"""The guards of fetching, each of which can be taken out: then rows for it must fail.
+"""The guards of fetching and of calling the model: without each of them, rows for it must fail.
 
     .venv/test/bin/python -m tests.support.guards            all of them, one line for each
     .venv/test/bin/python -m tests.support.guards NAME …     these
@@ -7,6 +7,7 @@ A test that fails without what it guards is worth something; one that passes gua
 WITHOUT_GUARD set, this module is the gateway without the guard of that name.
 """
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -21,14 +22,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
 from gateway.__main__ import main as run_gateway
+from gateway.cancellation import Cancellation
 from gateway.errors import URLNotAllowed
+from gateway.model_client import guards as model_guards
+from gateway.model_client import retries, statuses
+from gateway.scoring import score
 from gateway.scoring.fetch import addresses, connection, fetcher, response, transport, url, waiting
 from gateway.server.head import Head
 
 ROOT = Path(__file__).parents[2]
 PROCESS = "tests/integration/test_fetch_process.py"
 PLACES = "tests/integration/test_fetch_places.py"
+FAULTS = "tests/integration/test_model_faults.py"
+OUTAGES = "tests/integration/test_model_outages.py"
 Remove = Callable[[], object]
 
 
@@ -133,6 +142,23 @@ def never_stuck(places: Any, key: Any, patience: Any) -> None:
     places._changed.wait(patience.check())
 
 
+def any_call(circuit: model_guards.Circuit, _seconds: float) -> bool:
+    """Make every call, whatever the circuit's state."""
+    return circuit.state is not model_guards.State.CLOSED
+
+
+class AnyNumbers:
+    """numpy to a module for which all numbers are finite."""
+
+    ndarray = np.ndarray
+    uint8 = np.uint8
+    zeros = staticmethod(np.zeros)
+    zeros_like = staticmethod(np.zeros_like)
+    isfinite = staticmethod(np.ones_like)
+
+
+FULL_QUEUE = "batch scheduling queue"
+
 GUARDS = {
     "IPv4 ranges": Guard(put(addresses, "IPV4_REFUSED", ()), "A1 or A7 or A20 or A21"),
     "IPv6 outside 2000::/3": Guard(
@@ -189,6 +215,36 @@ GUARDS = {
         put(waiting.Places, "_free", lambda _self, _key, _request: True), "silent", PLACES
     ),
     "stuck hosts": Guard(put(waiting.Places, "_wait", never_stuck), "callers_of_one", PLACES),
+    "few calls again": Guard(
+        put(model_guards.RetryBudget, "spend", lambda _self: True), "every_second", OUTAGES
+    ),
+    "calls again": Guard(
+        put(retries.Retries, "run", lambda _self, attempt, question: attempt(question)),
+        "F5 or F7 or reset or cut_off",
+        FAULTS,
+    ),
+    "a full queue is no outage": Guard(
+        put(statuses, "OUTCOMES", tuple(row for row in statuses.OUTCOMES if row[1] != FULL_QUEUE)),
+        "F9 and queue",
+        FAULTS,
+    ),
+    "finite scores": Guard(put(score, "np", AnyNumbers), "F14 and (NaN or Inf)", FAULTS),
+    "the circuit": Guard(
+        put(model_guards.Circuit, "_failed", lambda *_, **__: None), "open_circuit", OUTAGES
+    ),
+    "one call decides": Guard(
+        put(model_guards.Circuit, "_enter", any_call), "one_call_closes", OUTAGES
+    ),
+    "time that a call must have had": Guard(
+        put(model_guards.Circuit, "_min_time", property(lambda _: 0.0, lambda _self, _: None)),
+        "leave_little",
+        OUTAGES,
+    ),
+    "who hangs up ends calls": Guard(
+        put(Cancellation, "ending", lambda _self, _end: contextlib.nullcontext()),
+        "hangs_up",
+        OUTAGES,
+    ),
 }
 
 
