@@ -67,5 +67,14 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     return [json.dumps(answer).encode()]
 
 
+def remove_guard(name: str) -> None:
+    """Go without one of the guards, to see whether tests notice."""
+    from tests.support.guards import GUARDS  # noqa: PLC0415 - only where it is asked for
+
+    GUARDS[name].remove()
+
+
 if __name__ == "__main__":
+    if "WITHOUT_GUARD" in os.environ:
+        remove_guard(os.environ["WITHOUT_GUARD"])
     start(Settings.from_environment(), make_application)

@@ -1,4 +1,4 @@
-"""The guards of fetching and of calling the model: without each of them, rows for it must fail.
+"""The guards of the gateway: without each of them, rows for it must fail.
 
     .venv/test/bin/python -m tests.support.guards            all of them, one line for each
     .venv/test/bin/python -m tests.support.guards NAME …     these
@@ -9,6 +9,8 @@ WITHOUT_GUARD set, this module is the gateway without the guard of that name.
 
 import contextlib
 import dataclasses
+import io
+import json
 import os
 import re
 import ssl
@@ -23,18 +25,26 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+from PIL import Image
 
+from gateway import admission
 from gateway.__main__ import main as run_gateway
 from gateway.cancellation import Cancellation
 from gateway.errors import URLNotAllowed
 from gateway.model_client import guards as model_guards
 from gateway.model_client import retries, statuses
-from gateway.scoring import score
+from gateway.routes import bodies, strict_json
+from gateway.scoring import decode_child, decode_process, images, picture_file, score
 from gateway.scoring.fetch import addresses, connection, fetcher, response, transport, url, waiting
+from gateway.server import head, refusals
+from gateway.server.connection import Connection
 from gateway.server.head import Head
 
 ROOT = Path(__file__).parents[2]
 PROCESS = "tests/integration/test_fetch_process.py"
+PICTURES = "tests/integration/test_hostile_pictures.py"
+REQUESTS = "tests/integration/test_hostile_requests.py"
+BROKEN = "tests/integration/test_broken_requests.py"
 PLACES = "tests/integration/test_fetch_places.py"
 FAULTS = "tests/integration/test_model_faults.py"
 OUTAGES = "tests/integration/test_model_outages.py"
@@ -248,6 +258,34 @@ GUARDS = {
 }
 
 
+def read_loosely(data: bytes, _deadline: object) -> Any:
+    """Open a picture of any format that Pillow knows."""
+    return Image.open(io.BytesIO(data))
+
+
+GUARDS |= {
+    "few pixels": Guard(
+        put(images, "_check_pixels", lambda _size, _most: None), "C7 or C15 or C20", PICTURES
+    ),
+    "formats": Guard(put(images, "open_picture", read_loosely), "C17", PICTURES),
+    "no texts in a picture": Guard(put(picture_file, "_LEAN", {}), "C8 or memory", PICTURES),
+    "one reading of JSON": Guard(
+        put(strict_json, "_DECODER", json.JSONDecoder()), "D3 or D4 or D7 or named", REQUESTS
+    ),
+    "small JSON": Guard(put(bodies, "_check_size", lambda _body, _most: None), "limit", REQUESTS),
+    "one framing": Guard(put(head, "_check_framing", lambda _fields: None), "coding", BROKEN),
+    "one host": Guard(put(head, "_host", lambda _fields: "gateway.test"), "host", BROKEN),
+    "targets": Guard(put(head, "_origin_form", lambda target, _host: target), "target", BROKEN),
+    "few fields": Guard(put(refusals, "MAX_HEADER_FIELDS", 10**6), "200-fields", BROKEN),
+    "time for heads": Guard(
+        put(Connection, "_head_late", lambda _self: None), "head-stalls", BROKEN
+    ),
+    "small bodies": Guard(
+        put(admission.BodyLimits, "limit", lambda _self, _type: 2**40), "chunk-huge", BROKEN
+    ),
+}
+
+
 def rows_that_fail(name: str) -> tuple[int, int]:
     """How many of a guard's rows fail without it, and how many there are."""
     guard = GUARDS[name]
@@ -276,8 +314,18 @@ def main(names: list[str]) -> int:
     return 1 if unnoticed else 0
 
 
+def run_without(name: str) -> int | None:
+    """The gateway without that guard, or one of its decode children, which has two arguments."""
+    GUARDS[name].remove()
+    if len(sys.argv) == 3:
+        decode_child.main()
+        return 0
+    put(decode_process, "PROGRAM", "tests.support.guards")()
+    put(decode_process, "PASSED_ON", (*decode_process.PASSED_ON, "WITHOUT_GUARD"))()
+    return run_gateway()
+
+
 if __name__ == "__main__":
     if "WITHOUT_GUARD" in os.environ:
-        GUARDS[os.environ["WITHOUT_GUARD"]].remove()
-        sys.exit(run_gateway())
+        sys.exit(run_without(os.environ["WITHOUT_GUARD"]))
     sys.exit(main(sys.argv[1:]))

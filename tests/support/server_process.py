@@ -62,6 +62,7 @@ class ServerProcess:
 def running(module: str = DUMMY, /, **settings: object) -> Iterator[ServerProcess]:
     """A gateway process with these settings, ended at the end."""
     environment = {"PATH": os.environ["PATH"], "BIND": "127.0.0.1:0", "METRICS_BIND": "127.0.0.1:0"}
+    environment |= {name: os.environ[name] for name in ("WITHOUT_GUARD",) if name in os.environ}
     environment |= {name.upper(): str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", module],
