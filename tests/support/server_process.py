@@ -60,10 +60,16 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def running(module: str = DUMMY, /, **settings: object) -> Iterator[ServerProcess]:
-    """A gateway process with these settings, ended at the end."""
+    """A gateway process with these settings, ended at the end.
+
+    With WITHOUT_GUARD in the tests' environment the dummy runs without that guard.
+    """
     environment = {"PATH": os.environ["PATH"], "BIND": "127.0.0.1:0", "METRICS_BIND": "127.0.0.1:0"}
     environment |= {name: os.environ[name] for name in ("WITHOUT_GUARD",) if name in os.environ}
     environment |= {name.upper(): str(value) for name, value in settings.items()}
+    if module == DUMMY and (without := os.environ.get("WITHOUT_GUARD")):
+        module = "tests.support.access_guards"
+        environment["WITHOUT_GUARD"] = without
     process = subprocess.Popen(
         [sys.executable, "-m", module],
         cwd=ROOT,
