@@ -2,10 +2,11 @@
 
 atheris steers by what the bytes reach in gateway/. It starts from tests/fuzz/corpus and what
 earlier runs left in build/fuzz; what breaks a target is written to build/fuzz too, and belongs into
-the corpus once it is mended. `--keep` adds to the corpus the inputs that reach something new.
+the corpus once it is mended. `--keep` runs nothing: it brings what was found into the corpus.
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,27 +17,27 @@ LARGEST = 2048
 
 
 def main() -> None:
-    """Run atheris, which ends the process."""
+    """Run atheris, which ends the process when it is done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=("decode", "url", "tensor"))
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
+    kept = HERE / "corpus" / arguments.target
+    found = ROOT / "build" / "fuzz" / arguments.target
+    found.mkdir(parents=True, exist_ok=True)
+    if arguments.keep:
+        shutil.copytree(found, kept, dirs_exist_ok=True)
+        return
     try:
         import atheris  # noqa: PLC0415 - not on every machine
     except ImportError:
         sys.exit("tensorgate: atheris is made for Linux on x86-64 only; the corpus runs anywhere.")
     with atheris.instrument_imports(include=["gateway"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - instrumented here
-    kept = HERE / "corpus" / arguments.target
-    found = ROOT / "build" / "fuzz" / arguments.target
-    found.mkdir(parents=True, exist_ok=True)
     flags = [f"-max_len={LARGEST}", "-timeout=20", "-rss_limit_mb=2048"]
     flags += [f"-artifact_prefix={found.parent}/{arguments.target}-"]
-    if arguments.keep:
-        flags += ["-merge=1", str(kept), str(found)]
-    else:
-        flags += [f"-max_total_time={arguments.seconds}", str(found), str(kept)]
+    flags += [f"-max_total_time={arguments.seconds}", str(found), str(kept)]
     atheris.Setup([sys.argv[0], *flags], TARGETS[arguments.target])
     atheris.Fuzz()
 
