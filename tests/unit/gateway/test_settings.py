@@ -58,6 +58,7 @@ def test_the_defaults_are_right_values() -> None:
     assert settings.allowed_networks == ()
     assert settings.allowed_ports == {80, 443}
     assert settings.max_in_flight == 4 * settings.threads
+    assert settings.circuit_min_time == settings.request_timeout / 2
 
 
 def test_several_model_servers_are_ip_addresses_of_one_family() -> None:
