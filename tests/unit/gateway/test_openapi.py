@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 
 from gateway import errors, problem
+from gateway.admission import OPERATIONS
 from gateway.app import create_app
 from gateway.errors import CallerGone, Draining, GatewayError
 from gateway.routes.bodies import OPTIONS, SOURCES
@@ -84,3 +85,14 @@ def test_every_member_of_a_problem_is_in_the_document() -> None:
     members = set(problem.problem(400, "a", "b", "c", "d"))
     assert set(SCHEMAS["Problem"]["required"]) == members
     assert set(SCHEMAS["Problem"]["properties"]) == members | {"origin_status", "missing"}
+
+
+def test_only_probes_are_for_callers_without_a_key() -> None:
+    operations = {
+        path: operation
+        for path, methods in OPENAPI["paths"].items()
+        for operation in methods.values()
+    }
+    without = {path for path, operation in operations.items() if operation.get("security") == []}
+    assert without == OPERATIONS
+    assert all("security" not in operations[path] for path in operations.keys() - OPERATIONS)
