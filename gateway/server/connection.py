@@ -108,9 +108,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, of the next one, or of nothing that matters any more."""
-        if self._phase in _READING:
+        if self._phase in _READING and not self._surplus:
             self._feed(data, time.monotonic())
-        elif self._phase in {Phase.SERVING, Phase.WRITING}:
+        elif self._phase not in {Phase.LINGERING, Phase.CLOSED}:
             self._put_aside(data)
 
     def pause_writing(self) -> None:
@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
         was = self._phase
         try:
             self._parser.feed(data)
-        except http.ParseError as error:
+        except (http.ParseError, ValueError) as error:  # ValueError: a length of 4301 digits
             self._refusal = self._refusal or refusals.of_parse_error(error)
             self._close_after = True
         behind = self._parser.remaining()

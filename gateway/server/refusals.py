@@ -51,7 +51,7 @@ def of_error(error: GatewayError) -> Refusal:
     return Refusal(status, error.slug, error.title, error.message, headers)
 
 
-def of_parse_error(error: http.ParseError) -> Refusal:
+def of_parse_error(error: http.ParseError | ValueError) -> Refusal:
     """The parser's objection, in our words: its own may hold the caller's bytes."""
     if isinstance(error, http.LimitRequestLine):
         return target_too_long()

@@ -173,6 +173,19 @@ def test_a_refusal_in_a_pipeline_leaves_its_neighbors_alone(caller: Caller) -> N
     assert answers[2].json["path"] == "/3"
 
 
+@pytest.mark.case("E13")
+def test_a_pipelined_request_that_comes_in_pieces_stays_whole(server: ServerProcess) -> None:
+    second = get("/second")
+    for _ in range(20):
+        with Caller(server.address) as caller:
+            caller.send(get("/first") + second[:20])
+            for place in range(20, len(second)):
+                caller.send(second[place : place + 1])
+            answers = [caller.read() for _ in range(2)]
+
+        assert [answer.json["path"] for answer in answers] == ["/first", "/second"]
+
+
 def test_a_pipelined_request_waits_on_its_own_clock(caller: Caller) -> None:
     caller.send(get("/slow?0.7") + get("/second"))
     caller.read()
