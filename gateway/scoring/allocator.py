@@ -1,10 +1,10 @@
 """Which freed memory the C library keeps for the next picture, and whether it was refused any.
 
 Touching fresh memory for the first time is a third of the time that decoding a picture of 12
-megapixels takes, and a third of what a worker does for a small one (docs/decisions, decoding in
-child processes). So a decode child keeps what a picture has used until it has had nothing to do for
-a moment. A worker keeps a few MiB for each of its threads, enough for a request's tensor and
-message; by itself glibc would keep next to nothing or, after a large body, a multiple of that.
+megapixels takes (docs/decisions, decoding in child processes). So a decode child keeps what a
+picture has used until it has had nothing to do for a moment. A worker keeps a few MiB for each of
+its threads, enough for a request's tensor and message; by itself glibc would keep next to nothing
+or, after a large body, a multiple of that.
 """
 
 import ctypes

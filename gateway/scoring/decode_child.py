@@ -5,9 +5,11 @@ else's, opens nothing, and can be killed at any moment. It gets each picture's f
 file in memory that it shares with its worker, and leaves the pixels there; what else is said goes
 as lines of JSON over a socket, its standard input (`DecodeProcess` is the other end):
 
-    worker: {"bytes": …, "preprocessing": …, "limits": …, "until": …, "held": …}
+    worker: the file's bytes, the deadline and the bytes of memory that are held, as numbers, and
+            {"preprocessing": …, "limits": …}, the same text as long as these are the same
     child:  {"needed": …}      if more memory than is held; the worker says true once it is
-    child:  {"shape": …, "dtype": …, "resident": …}  or  {"error": …, "message": …, …}
+    child:  {"pixels": NumPy's name of their type, "resident": …}
+            or {"error": …, "message": …, "detail": …, "resident": …}
 
 It ends with its worker, however that ends.
 """
@@ -20,8 +22,10 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,18 +73,14 @@ class Child:
         self._control = control
         self._control.settimeout(IDLE_SECONDS)
         self._file = file
+        self._processor_time = 0
         self._sizes = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
 
     def serve(self) -> None:
         """Decode one picture after another until the worker is gone."""
         self._say({"resident": self.sizes()[1]})
-        while request := self._next():
+        while request := self._hear(allocator.give_back):
             self._say(self._answer(request))
-
-    def _next(self) -> dict[str, Any]:
-        """The next request; empty once there will be none."""
-        message = self._hear(allocator.give_back)
-        return dict(json.loads(message)) if message else {}
 
     def _hear(self, once_idle: Callable[[], None] = lambda: None) -> bytes:
         """The worker's next line, empty once it is gone; `once_idle` before a long wait."""
@@ -103,21 +103,33 @@ class Child:
         finally:
             self._control.settimeout(IDLE_SECONDS)
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        wanted = _preprocessing(request["preprocessing"])
-        limits = ImageLimits(**request["limits"])
-        deadline = Deadline(request["until"])
-        data = os.pread(self._file, request["bytes"], 0)
-        bound_processor_time(deadline)
+    def _answer(self, request: bytes) -> dict[str, Any]:
+        size, until, held, how = request.split(b" ", 3)
+        wanted, limits = _understood(how)
+        deadline = Deadline(float(until))
+        data = os.pread(self._file, int(size), 0)
+        self._bound_processor_time(deadline)
         try:
             with self.bounded(ROOM + OPENING * limits.max_pixels):
-                pixels = decode(data, wanted, limits, deadline, Memory(self, request["held"]))
-            answer: dict[str, Any] = {"shape": pixels.shape, "dtype": pixels.dtype.name}
+                pixels = decode(data, wanted, limits, deadline, Memory(self, int(held)))
+            answer: dict[str, Any] = {"pixels": pixels.dtype.str}
             os.pwrite(self._file, np.ascontiguousarray(pixels).data, 0)
         except GatewayError as error:
             message, detail = error.message[:LONGEST_TEXT], error.log_detail[:LONGEST_TEXT]
             answer = {"error": error.slug, "message": message, "detail": detail}
         return {**answer, "resident": self._resident_after()}
+
+    def _bound_processor_time(self, deadline: Deadline) -> None:
+        """Have the kernel end this process if it still works long after the deadline.
+
+        It is what ends a child whose worker is stopped and cannot.
+        """
+        seconds = math.ceil(time.process_time() + deadline.remaining()) + CPU_MARGIN
+        if not seconds <= self._processor_time < seconds + CPU_MARGIN:
+            self._processor_time = seconds
+            _, highest = resource.getrlimit(resource.RLIMIT_CPU)
+            with suppress(ValueError):
+                resource.setrlimit(resource.RLIMIT_CPU, (seconds, highest))
 
     def ask(self, bytes_needed: int) -> bool:
         """Have the worker hold as much memory; whether it does."""
@@ -188,21 +200,13 @@ class Memory:
             yield
 
 
-def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
+@lru_cache(maxsize=64)
+def _understood(how: bytes) -> tuple[Preprocessing, ImageLimits]:
+    document = json.loads(how)
+    fields = document["preprocessing"]
     color = fields["transparency"]
-    return Preprocessing(**{**fields, "transparency": None if color is None else tuple(color)})
-
-
-def bound_processor_time(deadline: Deadline) -> None:
-    """Have the kernel end this process if it still works long after the deadline.
-
-    It is what ends a child whose worker is stopped and cannot.
-    """
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = math.ceil(used.ru_utime + used.ru_stime + deadline.remaining()) + CPU_MARGIN
-    _, highest = resource.getrlimit(resource.RLIMIT_CPU)
-    if highest == resource.RLIM_INFINITY or seconds < highest:
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, highest))
+    fields["transparency"] = None if color is None else tuple(color)
+    return Preprocessing(**fields), ImageLimits(**document["limits"])
 
 
 def limit_address_space(size: int, highest: int) -> None:

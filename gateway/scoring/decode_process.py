@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ KEPT_FILE = 1024 * 1024
 PASSED_ON = ("LD_LIBRARY_PATH", "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPATH")
 """Of the worker's environment, which has secrets in it, a child gets these."""
 
-_PIXELS = ("uint8", "uint16", "int32")
+_PIXELS = [np.dtype(name).str for name in ("uint8", "uint16", "int32")]
 _ERRORS: dict[object, type[GatewayError]] = {
     error.slug: error for error in (ImageTooLarge, UndecodableImage, DeadlineExceeded)
 }
@@ -158,15 +159,8 @@ class DecodeProcess:
         with ExitStack() as held:
             held.enter_context(take(task.ahead + task.beside))
             os.pwrite(self._file, task.data, 0)
-            self._say(
-                {
-                    "bytes": len(task.data),
-                    "preprocessing": vars(task.preprocessing),
-                    "limits": vars(task.limits),
-                    "until": task.deadline.at,
-                    "held": task.ahead,
-                }
-            )
+            how = _how(task.preprocessing, task.limits)
+            self._say(b"%d %r %d %b" % (len(task.data), task.deadline.at, task.ahead, how))
             self.asked = True
             answer = self._listen(task.deadline, task.cancelled)
             if "needed" in answer:
@@ -194,17 +188,16 @@ class DecodeProcess:
         try:
             held.enter_context(take(needed + task.beside))
         except BaseException:
-            self._say(False)
+            self._say(b"false")
             self._listen(Deadline.after(1.0), Cancellation())
             self.asked = False
             raise
-        self._say(True)
+        self._say(b"true")
 
     def _pixels(self, answer: dict[str, Any], wanted: Preprocessing) -> np.ndarray:
-        shape = [wanted.height, wanted.width, wanted.channels]
-        if answer.get("shape") != shape or answer.get("dtype") not in _PIXELS:
+        if answer.get("pixels") not in _PIXELS:
             raise self._lost("It answered pixels that were not asked for.")
-        pixels = np.empty(shape, answer["dtype"])
+        pixels = np.empty((wanted.height, wanted.width, wanted.channels), answer["pixels"])
         if os.preadv(self._file, [pixels.data.cast("B")], 0) != pixels.nbytes:
             raise self._lost("Its pixels are missing.")
         if os.fstat(self._file).st_size > KEPT_FILE:
@@ -218,9 +211,9 @@ class DecodeProcess:
             return self._lost("It answered an error that is unknown.")
         return error(str(answer.get("message")), log_detail=str(answer.get("detail")))
 
-    def _say(self, message: object) -> None:
+    def _say(self, line: bytes) -> None:
         try:
-            self._control.sendall(json.dumps(message).encode() + b"\n")
+            self._control.sendall(line + b"\n")
         except OSError:
             self.kill("died")
             raise BrokenPipeError from None
@@ -275,6 +268,11 @@ class DecodeProcess:
     def _close(self) -> None:
         self._control.close()
         os.close(self._file)
+
+
+@lru_cache(maxsize=64)
+def _how(preprocessing: Preprocessing, limits: ImageLimits) -> bytes:
+    return json.dumps({"preprocessing": vars(preprocessing), "limits": vars(limits)}).encode()
 
 
 def _environment() -> dict[str, str]:

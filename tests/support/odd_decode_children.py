@@ -76,7 +76,7 @@ def answering(*answers: object) -> Callable[[], None]:
     return child
 
 
-PIXELS = {"shape": [16, 16, 3], "dtype": "uint8", "resident": 1}
+PIXELS = {"pixels": "|u1", "resident": 1}
 CHILDREN: dict[str, Callable[[], None]] = {
     "tight": tight,
     "short": short,
@@ -91,8 +91,7 @@ LYING: dict[str, Callable[[], None]] = {
     "no words": answering({}),
     "less than no memory": answering({"needed": -5}),
     "memory that is no number": answering({"needed": "all"}),
-    "another shape": answering({"needed": 1}, {**PIXELS, "shape": [4096, 4096, 3]}),
-    "objects for pixels": answering({"needed": 1}, {**PIXELS, "dtype": "object"}),
+    "objects for pixels": answering({"needed": 1}, {**PIXELS, "pixels": "|O"}),
     "pixels that are not there": answering({"needed": 1}, PIXELS),
     "an unknown error": answering({"error": "model-failed", "message": "x", "detail": "x"}),
     "a size that is no number": answering({**PIXELS, "resident": None}),

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -355,12 +356,20 @@ class TestKilled:
         before = len(children("self"))
         running = start(most=2)
         data = KINDS["png rgb"](np.random.default_rng(0), (400, 400))
+        stop = threading.Event()
 
-        results = list(running.threads.map(lambda _: running.decode(data), range(64)))
+        def work() -> None:
+            while not stop.is_set():
+                running.decode(data)
 
-        assert len(results) == 64
+        workers = [running.threads.submit(work) for _ in range(6)]
+        wait_until(lambda: running.counted.alive == 2, what="the second child")
+        for _ in range(20):
+            running.decode(data)
         assert running.counted.alive == 2
         assert len(children("self")) == before + 2
+        stop.set()
+        assert [worker.result() for worker in workers] == [None] * 6
 
     def test_once_stopped_none_is_left(self, start: Callable[..., Running]) -> None:
         before = children("self")
@@ -437,6 +446,18 @@ class TestMemory:
 
         wait_until(lambda: resident(child) < fresh + 16 * MIB, what="memory given back")
         assert running.idle() == child
+
+    def test_processor_time_ends_soon_after_the_deadline(
+        self, start: Callable[..., Running]
+    ) -> None:
+        running = start()
+        child = running.idle()
+        for seconds in (50, 5):
+            running.decode(deadline=Deadline.after(seconds))
+            limits = Path(f"/proc/{child}/limits").read_text()
+            found = re.search(r"Max cpu time +(\d+)", limits)
+            assert found is not None
+            assert seconds < int(found[1]) < seconds + 10
 
     def test_the_shared_file_keeps_no_large_picture(self, start: Callable[..., Running]) -> None:
         running = start()
