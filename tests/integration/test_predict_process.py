@@ -368,8 +368,8 @@ def test_a_model_server_that_hangs_or_is_killed_costs_no_more_than_the_deadline(
             stub.popen.send_signal(signal.SIGSTOP)
             try:
                 with ThreadPoolExecutor(4) as callers:
-                    answers = list(callers.map(lambda _: started.predict(upload), range(8)))
-                assert {answer.status for answer in answers} == {504}
+                    answers = list(callers.map(lambda _: started.predict(upload), range(4)))
+                assert {answer.status for answer in answers} == {504}, "one fewer than open it"
                 assert started.ask("GET", "/healthz").status == 200
                 assert started.ready()
             finally:
