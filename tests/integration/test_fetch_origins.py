@@ -52,7 +52,7 @@ def test_a_misbehaving_host_is_one_failed_fetch_and_nothing_else(
     script: Script, expected: type[GatewayError]
 ) -> None:
     """It ends, as the right error, echoes nothing, and leaves its place to the next fetch."""
-    timeout = "0.5" if expected is OriginTimeout else "20"
+    timeout = "1" if expected is OriginTimeout else "20"
     with (
         HostileOrigin(script) as origin,
         HostileOrigin(answer(response())) as healthy,

@@ -1,9 +1,10 @@
 """One slow host or address never has all threads: others are served while it is silent."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.support.hostile_origin import HostileOrigin, Visit, answer, response
 from tests.support.hostile_world import HEALTHY, PNG
 from tests.support.processes import Answer, Gateway, gateway
+from tests.support.server_process import Caller, post
 from tests.support.stub_serving import StubServing
 from tests.support.waiting import wait_until
 from tests.support.zone_server import ZoneServer, addresses
@@ -139,6 +141,8 @@ def test_large_pictures_that_are_held_up_leave_memory_to_small_ones(running: Run
 
     def all_but_the_last_byte(visit: Visit) -> None:
         visit.read_request()
+        # More than the sockets hold: once it is sent, the gateway has read the head of it.
+        visit.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
         visit.send(response(LARGE)[:-1])
         held.append(visit)
         visit.wait_until_gone()
@@ -159,3 +163,18 @@ def test_large_pictures_that_are_held_up_leave_memory_to_small_ones(running: Run
         assert running.gateway.predict({"urls": [url, url]}).status == 200
         answered = running.gateway.predict({"urls": [url, url]}).json["predictions"]
         assert all("scores" in row for row in answered)
+
+
+def test_callers_that_hang_up_end_their_fetches(running: Running) -> None:
+    """The slow host sees them go long before any time-out, and its places are free again."""
+    body = json.dumps({"url": f"http://127.0.0.2:{running.slow.port}/"}).encode()
+    with ExitStack() as connected:
+        for _ in range(SHARE):
+            caller = connected.enter_context(Caller(running.gateway.address))
+            caller.send(post("/predict", body))
+        wait_until(lambda: running.slow.open_connections == SHARE, what="all fetches")
+    wait_until(lambda: not running.slow.open_connections, 10, "nobody at the slow host")
+    with callers(running) as calling:
+        for _ in range(SHARE):
+            calling.call(json.loads(body))
+        wait_until(lambda: running.slow.open_connections == SHARE, what="all fetches again")

@@ -103,7 +103,7 @@ def test_a_host_that_demands_a_client_certificate_is_a_failed_host() -> None:
 
 @pytest.mark.parametrize(("script", "context"), rows(SLOW_TLS))
 def test_a_slow_host_is_cut_in_tls_too(script: Script, context: Context) -> None:
-    with fetching_securely(script, context(), FETCH_TIMEOUT="0.5") as (origin, fetcher):
+    with fetching_securely(script, context(), FETCH_TIMEOUT="2") as (origin, fetcher):
         error = refusal(fetcher, f"https://{NAME}:{origin.port}/")
         assert type(error) is OriginTimeout
         assert origin.gone.acquire(timeout=10), "the connection is still open"
