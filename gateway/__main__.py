@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.model_client.guards import Circuit, Guards
+from gateway.model_client.tls import ClientTls
 from gateway.scoring.budget import DecodeBudget
 from gateway.scoring.first_start import FirstStart
 from gateway.settings import InvalidSetting, Settings
@@ -63,7 +64,9 @@ def main() -> int:
         guards = Guards(
             settings.models, settings.workers * settings.threads, settings.circuit_min_time
         )
-        make_application = partial(_create_application, settings, budget, FirstStart(), guards)
+        make_application = partial(
+            _create_application, settings, budget, FirstStart(), guards, _client_tls(settings)
+        )
         start(settings, make_application, budget, guards.circuits)
     except InvalidSetting as error:
         print(f"tensorgate: {error}", file=sys.stderr)
@@ -74,16 +77,25 @@ def main() -> int:
     return 0
 
 
+def _client_tls(settings: Settings) -> ClientTls | None:
+    """What encrypts calls to TensorFlow Serving, where anything does."""
+    if settings.tf_serving_tls is None:
+        return None
+    (first_host, _), *_ = settings.tf_serving_host
+    return ClientTls(settings.tf_serving_tls, settings.tf_serving_name or first_host)
+
+
 def _create_application(
     settings: Settings,
     budget: DecodeBudget,
     first_start: FirstStart,
     guards: Guards,
+    tls: ClientTls | None,
     metrics: "Metrics",
 ) -> "Application":
     """A worker's own application; imported after the fork, so that the master stays small."""
     app = importlib.import_module("gateway.app")
-    parts = app.assemble(settings, metrics, budget, first_start, guards)
+    parts = app.assemble(settings, metrics, budget, first_start, guards, tls)
     parts.start()
     application: Application = app.create_app(settings, parts)
     return application

@@ -64,6 +64,7 @@ def assemble(
     budget: DecodeBudget,
     first_start: FirstStart,
     guards: Guards,
+    tls: ClientTls | None,
 ) -> Parts:
     """The real parts: TensorFlow Serving's client, the fetcher, the decode children.
 
@@ -73,13 +74,15 @@ def assemble(
         budget: memory for decoding, made before the fork and shared by all workers.
         first_start: whether the gateway was ready once, made before the fork and shared as well.
         guards: bound what an outage of the model server costs, made before the fork and shared.
+        tls: encrypts calls of the model server. Made before the fork, so that a worker can begin
+            while its files are being exchanged.
     """
     allocator.keep_little()
     model = ModelClient(
         settings.tf_serving_host,
         max_retries=settings.max_model_retries,
         guards=guards,
-        tls=_tls(settings),
+        tls=tls,
         on_retry=lambda _reason: metrics.retries.inc(),
     )
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
@@ -87,14 +90,6 @@ def assemble(
     fetch = Fetcher(settings).fetch
     parts = join_parts(settings, metrics, model, fetch, children.decode, first_start)
     return replace(parts, children=children)
-
-
-def _tls(settings: Settings) -> ClientTls | None:
-    if settings.tf_serving_tls is None:
-        return None
-    return ClientTls(
-        settings.tf_serving_tls, settings.tf_serving_name or settings.tf_serving_host[0][0]
-    )
 
 
 def join_parts(

@@ -1,7 +1,9 @@
 """TLS between the gateway and the embedded model server: both sides proven, files exchanged."""
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -299,6 +301,13 @@ def test_a_gateway_predicts_over_tls_and_follows_its_files(tmp_path: Path, sides
         answer = started.predict({"image": GRAY})
         assert answer.status == 200
         assert answer.json == pytest.approx(model.scores(100), abs=0.01)
+
+        sides.gateway.certificate.write_text("half of an exchange")
+        (worker,) = started.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: started.workers() not in ([], [worker]), what="another worker")
+        assert started.predict({"image": GRAY}).status == 200, "with what was there before"
+
         sides.gateway.fill(sides.gateways, sides.servers, "gateway.test")
         log = started.process.lines
         wait_until(lambda: any("changed files of TLS are used" in line for line in log))
