@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -546,6 +547,50 @@ class TestNotTrusted:
         roots = {name.partition(".")[0] for name in done.stdout.split()}
         assert {"PIL", "numpy"} <= roots
         assert roots & {"flask", "grpc", "google", "gunicorn", "prometheus_client"} == set()
+
+
+READ_ONLY = """
+for place in /tmp /dev/shm; do
+  mount --bind $place $place && mount -o remount,bind,ro $place || exit
+done
+mount -o remount,bind,ro / && ! touch tests/written 2>/dev/null || exit
+exec unshare --user --map-user=10001 --map-group=10001 "$0" -c "$1"
+"""
+DECODES = """
+import os
+from gateway.scoring.budget import DecodeBudget
+from gateway.scoring.decode_children import DecodeChildren
+from gateway.scoring.decode_limits import ImageLimits
+from tests.unit.gateway.test_decode_children import Counted, later, PLAIN, PNG
+
+children = DecodeChildren(2, ImageLimits(10**8, 10**8), DecodeBudget(10**9), Counted())
+children.start()
+print(os.getuid(), children.decode(PNG, PLAIN, later()).shape, flush=True)
+"""
+
+
+def namespaces() -> bool:
+    """Whether this user may have a root file system of its own."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return False
+    asked = [unshare, "--user", "--map-root-user", "--mount", "true"]
+    return subprocess.run(asked, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not LINUX or not namespaces(), reason="needs user and mount namespaces")
+def test_children_work_where_nothing_can_be_written_and_nobody_is_root() -> None:
+    """As in the pod: readOnlyRootFilesystem, user 10001; not even /tmp and /dev/shm are there."""
+    outside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", READ_ONLY]
+    done = subprocess.run(
+        [*outside, sys.executable, DECODES],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.stdout, done.stderr) == ("10001 (16, 16, 3)\n", "")
 
 
 WORKER = """
