@@ -263,11 +263,11 @@ def test_the_request_s_own_deadline_ends_a_fetch_as_such() -> None:
 
 
 def test_a_host_that_always_has_more_is_cut_by_the_clock_too() -> None:
-    """Each byte of the picture comes in a chunk of 200: no receive ever waits."""
-    piece = b"1;" + b"x" * 200 + b"\r\nx\r\n"
+    """The picture comes in chunks as small as may be, and for as long: no receive ever waits."""
+    piece = b"100;" + b"x" * 200 + b"\r\n" + b"x" * 256 + b"\r\n"
     with (
         HostileOrigin(head_then("flood", CHUNKED, piece * 500)) as origin,
-        fetching(origin, FETCH_TIMEOUT="0.5") as fetcher,
+        fetching(origin, FETCH_TIMEOUT="0.5", MAX_IMAGE_BYTES="200000000") as fetcher,
     ):
         assert type(refusal(fetcher, origin.url)) is OriginTimeout
 

@@ -63,7 +63,7 @@ TOO_SLOW = {
 TOO_LARGE = {
     "B4 endless without a length": head_then("flood", HEAD + b"\r\n", PICTURE),
     "B4 endless chunks": head_then("flood", CHUNKED, chunk(PICTURE)),
-    "B4 endless small chunks": head_then("flood", CHUNKED, chunk(b"x") * 1000),
+    "B4 endless small chunks": head_then("flood", CHUNKED, chunk(b"x" * 256) * 100),
     "B5 a length over the limit, and no body": head_then(
         "silence", HEAD + f"Content-Length: {LIMIT + 1}\r\n\r\n".encode()
     ),
@@ -100,6 +100,7 @@ BROKEN = {
     "B9 chunk size of 16 digits": answer_once(CHUNKED + b"f" * 16 + b"\r\n"),
     "B9 chunk size before a bare LF": answer_once(CHUNKED + b"5\nhello\n0\n\n" + b" " * 300),
     "B9 huge extension": head_then("flood", CHUNKED + b"5;", b"x" * 10_000),
+    "B9 endless chunks of one byte": head_then("flood", CHUNKED, chunk(b"x") * 1000),
     "B9 chunk longer than its size": answer_once(CHUNKED + b"3\r\nhello\r\n0\r\n\r\n"),
     "B9 cut off in a chunk": answer_once(CHUNKED + b"5\r\nhel"),
     "B9 cut off between chunks": answer_once(CHUNKED + chunk(PICTURE)),

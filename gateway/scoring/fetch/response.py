@@ -17,6 +17,8 @@ HEAD_BYTES = 32 * 1024
 """Bytes of all heads of one answer, interim ones (1xx) included."""
 HEAD_FIELDS = 100
 CHUNK_LINE_BYTES = 256
+MANY_CHUNKS, SMALL_CHUNK = 1000, 256
+"""More chunks than this, of fewer bytes on average, are work and no way to send a picture."""
 TRAILER_BYTES = 8 * 1024
 MALFORMED_CHUNK = "The picture's host sent a malformed chunk."
 LONG_HEAD = "The picture's host sent a longer line or head than HTTP needs."
@@ -166,7 +168,11 @@ def _read_to_end(connection: Connection, allowance: Allowance, patience: Patienc
 
 def _read_chunks(connection: Connection, allowance: Allowance, patience: Patience) -> bytes:
     body = BytesIO()
+    chunks = 0
     while size := _read_chunk_size(connection, patience):
+        chunks += 1
+        if chunks > MANY_CHUNKS and body.tell() + size < chunks * SMALL_CHUNK:
+            raise OriginFailed("The picture's host sent too many chunks of too few bytes.")
         allowance.grow_to(body.tell() + size)
         while size:
             some = connection.read_some(size, patience)

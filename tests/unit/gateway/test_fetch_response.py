@@ -84,6 +84,22 @@ def test_chunks_are_put_together_and_the_rest_is_left(pieces: list[bytes], rest:
     assert read_response(sent) == (200, b"".join(pieces), rest)
 
 
+@pytest.mark.case("B9")
+def test_many_chunks_are_read_as_long_as_they_are_worth_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.scoring.fetch.response.MANY_CHUNKS", 3)
+    monkeypatch.setattr("gateway.scoring.fetch.response.SMALL_CHUNK", 10)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    small, large, end = b"1\r\nx\r\n", b"28\r\n" + b"y" * 40 + b"\r\n", b"0\r\n\r\n"
+    assert read_response(head + small * 3 + end)[1] == b"xxx"
+    assert read_response(head + large + small * 3 + end)[1] == b"y" * 40 + b"xxx"
+    with pytest.raises(OriginFailed, match="too many chunks"):
+        read_response(head + small * 4 + end)
+    with pytest.raises(OriginFailed, match="too many chunks"):
+        read_response(head + large + small * 4 + end)
+
+
 @pytest.mark.parametrize(
     ("fields", "keeps"),
     [
