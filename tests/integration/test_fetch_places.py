@@ -72,7 +72,7 @@ def running() -> Iterator[Running]:
         gateway(
             stub.address,
             threads=THREADS,
-            fetch_threads=THREADS,
+            fetch_threads=2 * THREADS,
             max_in_flight=100,
             fetch_timeout=19,
             fetch_memory=MIB,
@@ -117,11 +117,11 @@ def test_names_of_one_silent_address_count_together(running: Running) -> None:
 
 
 def test_lists_of_one_silent_host_leave_threads_to_others(running: Running) -> None:
-    """Whether a list names the slow host once or ever again."""
+    """A list holds its request's thread until the last of its pictures is there."""
     url = f"http://127.0.0.2:{running.slow.port}/"
     with callers(running) as calling:
-        for number in range(CALLERS):
-            calling.call({"urls": [url] * (1 + number % 3)})
+        for _ in range(CALLERS):
+            calling.call({"urls": [running.healthy.url, url]})
         check_others_are_served(running)
 
 
