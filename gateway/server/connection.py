@@ -31,7 +31,7 @@ from gateway.server.wsgi import Call, Peer
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED_BYTES = 64 * 1024
 """Bytes behind a request that is being served; beyond them the socket is not read."""
-MANY_CHUNKS, TINY_CHUNK = 1000, 16
+MANY_CHUNKS, SMALL_CHUNK = 1000, 256
 """More chunks than this, of fewer bytes on average, are work that serves nobody."""
 OVERDUE_GRACE = 0.5
 """Seconds that the application has, past the deadline, to say so itself."""
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
         try:
             if size > self._limit:
                 raise refusals.too_large(self._limit)
-            if self._chunks > MANY_CHUNKS and size < self._chunks * TINY_CHUNK:
+            if self._chunks > MANY_CHUNKS and size < self._chunks * SMALL_CHUNK:
                 raise refusals.malformed("The body's chunks are too small and too many.")
             self._shell.admission.hold(self._held, len(chunk))
         except Refusal as refusal:
