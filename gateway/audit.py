@@ -20,7 +20,11 @@ LONGEST_URL = 200
 
 logger = logging.getLogger("tensorgate.audit")
 
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:)?(?P<slashes>[/\\]*)(?P<host>[^/\\]*)")
+_URL = re.compile(
+    r"(?P<scheme>https?:|[A-Za-z][A-Za-z0-9+.-]*:(?=[/\\]))?(?P<slashes>[/\\]*)(?P<host>[^/\\]*)",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]*\])(:[0-9]+)?")
 
 
 class Throttle:
@@ -86,12 +90,15 @@ def plain_url(text: str) -> str:
     """A caller's URL as it may be logged: without query, fragment and userinfo, and cut.
 
     It is any text, a wrong one too: what stands before an `@` in the place of the host is left out
-    wherever a lenient reader might see that place.
+    wherever a lenient reader might see that place. Where no host is found there, as behind a blank
+    or with a `/` in a password, all that stands before the last `@` is.
     """
     before_query = re.split(r"[?#]", text, maxsplit=1)[0]
     found = _URL.match(before_query)
     if found is None:  # it cannot be: each part may be empty
         return ""
-    host = found["host"].rpartition("@")[2]
-    plain = (found["scheme"] or "") + found["slashes"] + host + before_query[found.end() :]
+    start, host = (found["scheme"] or "") + found["slashes"], found["host"].rpartition("@")[2]
+    plain = start + host + before_query[found.end() :]
+    if "@" in text and not _HOST.fullmatch(host):
+        plain = before_query.rpartition("@")[2] if "@" in before_query else start
     return plain[:LONGEST_URL]
