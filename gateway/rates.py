@@ -17,7 +17,6 @@ import mmap
 import os
 import re
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 
 from gateway.callers import Caller, limited_as
 from gateway.errors import RateLimited
+from gateway.shared_words import nameless_file
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600}
 MOST_PICTURES = 1_000_000
@@ -89,7 +89,7 @@ class Debts:
     def __init__(self, sets: int) -> None:
         self._sets = sets
         self._secret = secrets.token_bytes(16)
-        self._file = _nameless_file()
+        self._file = nameless_file("rate-limits")
         os.ftruncate(self._file, sets * WAYS * 2 * _WORD)
         self._words = memoryview(mmap.mmap(self._file, 0)).cast("Q")
 
@@ -214,15 +214,3 @@ def _refusal(account: _Account, wait: int) -> RateLimited:
         f"try again in {seconds} s.",
         retry_after=seconds,
     )
-
-
-def _nameless_file() -> int:
-    """A file in memory that no path leads to, where there are such.
-
-    It is never closed: closing any descriptor of a file gives up the process's locks on it.
-    """
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("rate-limits")
-    descriptor, path = tempfile.mkstemp()
-    os.unlink(path)
-    return descriptor

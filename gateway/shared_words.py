@@ -21,7 +21,7 @@ class SharedWords:
 
     def __init__(self, count: int) -> None:
         self._words = memoryview(mmap.mmap(-1, count * _WORD)).cast("Q")
-        self._file = nameless_file()
+        self._file = nameless_file("shared-words")
         self._threads = threading.Lock()
 
     def __getitem__(self, place: int) -> int:
@@ -41,13 +41,14 @@ class SharedWords:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
-def nameless_file() -> int:
-    """A file that no path leads to and no directory needs to be writable for, where there is one.
+def nameless_file(label: str) -> int:
+    """A file in memory that no path leads to, where there is such a thing; `/proc` shows its label.
 
-    It is never closed: closing any descriptor of a file gives up the process's locks on it.
+    One that locks are taken on is never closed: closing any descriptor of a file gives up all of
+    the process's locks on it.
     """
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("shared-by-workers")
+        return os.memfd_create(label)
     descriptor, path = tempfile.mkstemp()
     os.unlink(path)
     return descriptor

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -33,6 +32,7 @@ from gateway.errors import (
 )
 from gateway.scoring.contract_document import Preprocessing
 from gateway.scoring.decode_limits import MESSAGE_BYTES, ImageLimits
+from gateway.shared_words import nameless_file
 
 PROGRAM = "gateway.scoring.decode_child"
 HOME = Path(__file__).resolve().parents[2]
@@ -112,7 +112,7 @@ class DecodeProcess:
         Raises:
             OSError: no process can be had.
         """
-        file = _nameless_file()
+        file = nameless_file("picture")
         control, theirs = socket.socketpair()
         try:
             control.settimeout(LOOK_SECONDS)
@@ -278,12 +278,3 @@ def _how(preprocessing: Preprocessing, limits: ImageLimits) -> bytes:
 def _environment() -> dict[str, str]:
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**passed_on, "OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"}
-
-
-def _nameless_file() -> int:
-    """A file in memory that no path leads to, where there is such a thing."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("picture")
-    descriptor, path = tempfile.mkstemp()
-    os.unlink(path)
-    return descriptor

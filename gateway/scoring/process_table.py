@@ -39,7 +39,7 @@ class ProcessTable:
     """
 
     def __init__(self) -> None:
-        self._file = nameless_file()
+        self._file = nameless_file("process-table")
         memory = mmap.mmap(-1, (_FIRST_SLOT + 2 * SLOTS) * _WORD)
         self._words = memoryview(memory).cast("Q")
         self._own: int | None = None
