@@ -366,7 +366,10 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.LINGERING
         self._shell.waits(self)
         self._set_timer(LINGER_SECONDS, self.cut)
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # it was reset since the answer was written
+            self.cut()
 
     def _let_body_go(self) -> None:
         self._shell.admission.let_go(self._held)

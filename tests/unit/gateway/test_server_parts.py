@@ -1,6 +1,7 @@
 """The server's parts by themselves: heads, answers, admission, pool, board, WSGI."""
 
 import asyncio
+import errno
 import gc
 import signal
 import threading
@@ -16,15 +17,57 @@ from gunicorn.asgi.parser import PythonProtocol
 from gateway.admission import SMALL_BODY, Admission
 from gateway.callers import Caller
 from gateway.deadline import Deadline
+from gateway.metrics import Uncounted
 from gateway.server import answers, wsgi
 from gateway.server.answers import Answer
+from gateway.server.connection import Connection
 from gateway.server.head import Head, read_head
 from gateway.server.listeners import Board
 from gateway.server.pool import Pool
 from gateway.server.refusals import Refusal
+from gateway.server.shell import Shell
 from gateway.server.worker import GatewayWorker
 from gateway.server.wsgi import Call, Peer
 from gateway.settings import Settings
+
+
+class ResetTransport(asyncio.Transport):
+    """A connection that takes an answer and is reset before its end can be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def write_eof(self) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@pytest.mark.case("E13")
+def test_a_caller_that_resets_while_it_is_refused_is_let_go_in_silence() -> None:
+    shell = Shell(Settings.from_environment({}), lambda _environ, _start: [], Uncounted())
+    transport = ResetTransport()
+
+    async def refuse() -> None:
+        connection = Connection(shell)
+        connection.connection_made(transport)
+        connection.data_received(b"no request\r\n")
+        connection.connection_lost(None)
+
+    asyncio.run(refuse())
+
+    assert transport.written.startswith(b"HTTP/1.1 400 ")
+    assert transport.aborted
+    assert not shell.connections
 
 
 def head_of(*lines: str) -> Head:
