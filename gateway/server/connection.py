@@ -31,6 +31,8 @@ from gateway.server.wsgi import Call, Peer
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED_BYTES = 64 * 1024
 """Bytes behind a request that is being served; beyond them the socket is not read."""
+LOOK_SECONDS = 0.2
+"""How often it is seen whether a caller is still there whose bytes are not read."""
 MANY_CHUNKS, SMALL_CHUNK = 1000, 256
 """More chunks than this, of fewer bytes on average, are work that serves nobody."""
 OVERDUE_GRACE = 0.5
@@ -51,6 +53,8 @@ class Phase(enum.Enum):
     CLOSED = "nothing"
 
 
+_HUNG_UP = getattr(select, "POLLRDHUP", 0)
+"""What Linux reports of a socket behind whose unread bytes there is the end; POLLHUP always is."""
 _READING = frozenset({Phase.WAITING, Phase.HEAD, Phase.BODY})
 
 
@@ -74,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._surplus = bytearray()
         self._surplus_since = 0.0
         self._not_reading = False
+        self._look: asyncio.TimerHandle | None = None
         self._call: Call | None = None
         self._leave: Callable[[], None] | None = None
         self._held = 0
@@ -250,6 +255,20 @@ class Connection(asyncio.Protocol):
         if len(self._surplus) > MAX_PIPELINED_BYTES and not self._not_reading:
             self._not_reading = True
             self._transport.pause_reading()
+            if self._look is None:
+                self._look_for_caller()
+
+    def _look_for_caller(self) -> None:
+        """See whether a caller whose bytes are not read has hung up, now and again."""
+        self._look = None
+        if not self._not_reading or self._phase in {Phase.LINGERING, Phase.CLOSED}:
+            return
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), _HUNG_UP)
+        if poll.poll(0):
+            self._transport.close()
+        else:
+            self._look = self._loop.call_later(LOOK_SECONDS, self._look_for_caller)
 
     # Serving
 
@@ -346,17 +365,18 @@ class Connection(asyncio.Protocol):
         self._parser.reset()
         self._begin()
         self._wait(self._settings.keep_alive)
-        if self._not_reading:
-            self._not_reading = False
-            self._transport.resume_reading()
         if self._surplus:
             self._loop.call_soon(self._feed_surplus)
 
     def _feed_surplus(self) -> None:
         """Go on with what came behind the last request; its clock started when it came."""
         surplus, self._surplus = bytes(self._surplus), bytearray()
-        if self._phase is not Phase.CLOSED:
-            self._feed(surplus, self._surplus_since)
+        if self._phase is Phase.CLOSED:
+            return
+        if self._not_reading:
+            self._not_reading = False
+            self._transport.resume_reading()
+        self._feed(surplus, self._surplus_since)
 
     def _linger(self) -> None:
         """Say that no more comes, and throw away what the caller still sends.

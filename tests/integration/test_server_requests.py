@@ -186,6 +186,39 @@ def test_a_pipelined_request_that_comes_in_pieces_stays_whole(server: ServerProc
         assert [answer.json["path"] for answer in answers] == ["/first", "/second"]
 
 
+@pytest.mark.case("E13")
+def test_a_large_pipelined_body_that_comes_in_pieces_is_read_whole(server: ServerProcess) -> None:
+    body = b"x" * (3 * MAX_IMAGE - 100)
+    second = post("/second", body, content_type="multipart/form-data; boundary=b")
+    for _ in range(20):
+        with Caller(server.address) as caller:
+            caller.send(get("/first") + second[:60_000])
+            caller.send(second[60_000:])
+            answers = [caller.read() for _ in range(2)]
+
+        assert [answer.status for answer in answers] == [200, 200]
+        assert answers[1].json["sha256"] == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.case("E13")
+def test_a_caller_that_hangs_up_behind_much_that_it_pipelined_is_noticed(
+    server: ServerProcess,
+) -> None:
+    request_id = "hangs-up-behind-much"
+    with Caller(server.address) as caller:
+        caller.send(get(f"/slow?{MARGIN}", f"X-Request-ID: {request_id}"))
+        wait_until(lambda: metric(server, "tensorgate_in_flight") == 1)
+        caller.send(b"x" * 100_000)
+    wait_until(lambda: metric(server, "tensorgate_in_flight") == 0)
+
+    def how_it_ended() -> list[str]:
+        lines = tuple(server.lines)
+        return [line["message"] for line in lines if line.get("request_id") == request_id]
+
+    wait_until(lambda: bool(how_it_ended()))
+    assert how_it_ended() == ["caller gone"]
+
+
 def test_a_pipelined_request_waits_on_its_own_clock(caller: Caller) -> None:
     caller.send(get("/slow?0.7") + get("/second"))
     caller.read()
