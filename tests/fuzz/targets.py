@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from gateway.audit import LONGEST_URL, plain_url
 from gateway.deadline import Deadline
 from gateway.errors import ImageTooLarge, InvalidURL, ModelFailed, UndecodableImage, URLNotAllowed
 from gateway.model_client import messages, tensors
@@ -60,7 +61,7 @@ def read_url(data: bytes) -> None:
     except (InvalidURL, URLNotAllowed):
         return
     finally:
-        urls.loggable(first).encode("ascii")
+        assert len(plain_url(first)) <= LONGEST_URL
 
 
 def check_url(parsed: urls.PictureURL) -> None:

@@ -17,11 +17,9 @@ from gateway.scoring.fetch.signing import is_signed
 MAX_URL_CHARACTERS = 8192
 MAX_NAME_CHARACTERS = 253
 DEFAULT_PORTS = {"http": 80, "https": 443}
-LOGGABLE_CHARACTERS = 200
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)(#.*)?", re.I)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_SLASHES = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?[/\\]+")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _IPV4 = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.I)
@@ -97,24 +95,6 @@ def join(base: PictureURL, location: str, policy: FetchPolicy) -> PictureURL:
     if location.startswith("//"):
         return parse(f"{base.scheme}:{location}", policy)
     return parse(urljoin(str(base), location), policy)
-
-
-def loggable(url: str) -> str:
-    """A URL for logs and messages: no user, no query, no fragment, escaped, and cut."""
-    start = re.split(r"[?#]", url, maxsplit=1)[0]
-    scheme = _SLASHES.match(start)
-    beginning = scheme[0] if scheme else ""
-    authority = re.split(r"[/\\]", start[len(beginning) :], maxsplit=1)[0]
-    path = start[len(beginning) + len(authority) :]
-    shown = beginning + authority.rpartition("@")[2] + path
-    escaped = shown.encode("ascii", "backslashreplace").decode("ascii")
-    printable = "".join(
-        character if character.isprintable() else f"\\x{ord(character):02x}"
-        for character in escaped
-    )
-    if len(printable) > LOGGABLE_CHARACTERS:
-        return printable[:LOGGABLE_CHARACTERS] + "..."
-    return printable
 
 
 def _check_characters(url: str) -> None:
