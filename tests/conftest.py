@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import hypothesis
@@ -11,6 +12,11 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tests")
 """A busy machine must not fail a test: no generated example is timed."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the tests in the background ignores Ctrl-C, and so would all they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
