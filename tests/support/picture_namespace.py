@@ -23,7 +23,9 @@ def _ip(*arguments: str) -> None:
 @contextlib.contextmanager
 def picture_host(folder: Path) -> Iterator[str]:
     """Serve a folder's files on port 80 of HOST; gives its address."""
-    subprocess.run(["ip", "netns", "delete", NAME], check=False, capture_output=True)
+    # What a run that was killed has left: its server may still hold the namespace, and so the link.
+    for left in (("link", "delete", NAME), ("netns", "delete", NAME)):
+        subprocess.run(["ip", *left], check=False, capture_output=True)
     _ip("netns", "add", NAME)
     try:
         _ip("link", "add", NAME, "type", "veth", "peer", "name", "eth0", "netns", NAME)
